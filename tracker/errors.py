@@ -1,0 +1,127 @@
+"""Every exception a caller can meet.
+
+One parent; one child for each thing a caller can do about it. The facts are fields; the text is made
+of them. Each child is also the builtin error that a caller would expect, so `except ValueError` works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TrackerError(Exception):
+    """The parent of all errors that tracker raises on purpose."""
+
+
+class ParamsError(TrackerError, ValueError):
+    """A value has no canonical form. Change the value at `path`.
+
+    Spec: spec/canonical.md, "Rule for each type".
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+
+
+class NameRefusedError(TrackerError, ValueError):
+    """An identifier, namespace, file name or root that a store cannot carry everywhere.
+
+    Spec: spec/layout.md, "Portable names".
+    """
+
+    def __init__(self, what: str, value: object, why: str, cure: str = "") -> None:
+        super().__init__(f"{what} {value!r}: {why}" + (f"; {cure}" if cure else ""))
+        self.what = what
+        self.value = value
+        self.why = why
+        self.cure = cure
+
+
+class StateError(TrackerError, RuntimeError):
+    """The run's status does not allow what was asked."""
+
+    def __init__(self, run: str, status: str, refused: str, cure: str = "") -> None:
+        super().__init__(f"run {run} is {status}: {refused}" + (f"; {cure}" if cure else ""))
+        self.run = run
+        self.status = status
+        self.refused = refused
+        self.cure = cure
+
+
+class NotFoundError(TrackerError, LookupError):
+    """Nothing in the store answers to what was asked for."""
+
+    def __init__(self, what: str, where: str, cure: str = "") -> None:
+        super().__init__(f"{what} not found in {where}" + (f"; {cure}" if cure else ""))
+        self.what = what
+        self.where = where
+        self.cure = cure
+
+
+class AmbiguousError(NotFoundError):
+    """More than one run answers; `candidates` names them."""
+
+    def __init__(self, what: str, where: str, candidates: Sequence[str]) -> None:
+        shown = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
+        TrackerError.__init__(self, f"{what} is not one run in {where}: {shown}; give more of it")
+        self.what = what
+        self.where = where
+        self.cure = "give more of it"
+        self.candidates = list(candidates)
+
+
+class DamagedError(TrackerError, OSError):
+    """Bytes on disk that break the format."""
+
+    def __init__(
+        self, path: str, why: str, *, offset: int | None = None, spec: str = "", cure: str = ""
+    ) -> None:
+        at = "" if offset is None else f" at byte {offset}"
+        text = f"{path}{at}: {why}" + (f" ({spec})" if spec else "") + (f"; {cure}" if cure else "")
+        super().__init__(text)
+        self.path = path
+        self.offset = offset
+        self.why = why
+        self.spec = spec
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StorageError(TrackerError, OSError):
+    """The operating system refused a write; `errno` says why. What was acknowledged before stands."""
+
+    def __init__(self, errno: int | None, path: str, doing: str, reason: str, cure: str) -> None:
+        super().__init__(errno, f"{doing} {path}: {reason}; {cure}")
+        self.path = path
+        self.doing = doing
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class VersionError(TrackerError):
+    """The store's format is newer than this release reads."""
+
+    def __init__(self, path: str, found: str, ours: str, cure: str) -> None:
+        super().__init__(f"{path}: the store's format is {found}, this release reads {ours}; {cure}")
+        self.path = path
+        self.found = found
+        self.ours = ours
+        self.cure = cure
+
+
+class TrackerWarning(UserWarning):
+    """The parent of all warnings that tracker gives."""
+
+
+class ParamsWarning(TrackerWarning):
+    """A value was accepted, and may not mean what its author meant."""
+
+
+class ClockWarning(TrackerWarning):
+    """Another writer's clock is far ahead of this host's."""

@@ -1,0 +1,57 @@
+"""The glossary as types. It knows words, never bytes or files.
+
+Spec: spec/README.md, "Words".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+Uid = NewType("Uid", str)
+"""32 lower-case hex digits: the first 16 bytes of BLAKE3 over a run's canonical params text."""
+
+Digest = NewType("Digest", str)
+"""64 lower-case hex digits: BLAKE3 of some bytes."""
+
+RunRef = NewType("RunRef", str)
+"""`relpath/identifier/uid`: a run's name in its store (no leading slash at the root namespace)."""
+
+WriterId = NewType("WriterId", str)
+"""32 lower-case hex digits: the UUIDv7 of one writing process."""
+
+AttemptId = NewType("AttemptId", str)
+"""`<writer>-<seq>`: the frame that began an attempt."""
+
+
+class Status(enum.StrEnum):
+    """What became of a run, as its canonical attempt tells."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    ERROR = "error"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+
+
+class StorageMode(enum.StrEnum):
+    """Where a run's files lie: in a folder of their own, or beside others under a prefix."""
+
+    SUBFOLDER = "subfolder"
+    PREFIX = "prefix"
+
+
+class ExistingRun(enum.StrEnum):
+    """What `session()` does when the same params were run before."""
+
+    RESUME = "resume"
+    NEW = "new"
+
+
+class Durability(enum.StrEnum):
+    """What `done()` has put beyond a power cut when it returns. Spec: spec/log.md, "Commit point"."""
+
+    FULL = "full"
+    LEDGER = "ledger"
+    OFF = "off"
