@@ -1,0 +1,1139 @@
+"""Read a store from its specification alone: slow, plain, and the judge of everything faster.
+
+Knows: canonical.md (form 1), layout.md, log.md, events.md, manifest.md. Imports nothing of the package,
+writes nothing, follows no symbolic link, and answers damage with a verdict, never with an exception.
+
+    python spec/reference.py ROOT              the state of the store as JSON (events.md section 5)
+    python spec/reference.py ROOT --manifests  the names of the manifests that its ledger implies
+    python spec/reference.py --frames FILE     one line for each frame: offset, type, seq, clock, prefix
+
+Exit code 0; 1 if something is damaged (findings go to stderr); 2 for wrong usage, a newer format, no store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import stat
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+FORMAT_TEXT = b"tracker 1\n"
+MAGIC = bytes.fromhex("D854 89544B4C310D0A1A0A00000000000000")
+OPEN, EVENTS, SEAL = 1, 2, 3
+FRAME_OVERHEAD = 74
+PAYLOAD_LIMIT = 67_108_864
+NESTING_LIMIT = 100  # of msgpack values here; a frame nested deeper is malformed
+
+
+class Malformed(ValueError):
+    """The bytes are not what the page says."""
+
+
+class NewerFormat(Exception):
+    """The store is of a later format than 1 and is refused."""
+
+
+# Form 1: canonical.md
+
+
+def float_text(value: float) -> str:
+    """Write a double as ECMAScript does, `.0` added where that has neither `.` nor `e` (rules 4 and 5)."""
+    if math.isnan(value):
+        return '"NaN"'
+    if math.isinf(value):
+        return '"Infinity"' if value > 0 else '"-Infinity"'
+    if value == 0:
+        return "0.0"
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    # The value is 0.DIGITS times ten to the `point`.
+    point = len(whole) + int(exponent or "0") - (len(whole + fraction) - len(digits))
+    digits = digits.rstrip("0")
+    if 0 < point <= 21:
+        if len(digits) <= point:
+            text = digits.ljust(point, "0") + ".0"
+        else:
+            text = digits[:point] + "." + digits[point:]
+    elif -6 < point <= 0:
+        text = "0." + "0" * -point + digits
+    else:
+        text = digits[0] + ("." + digits[1:] if digits[1:] else "")
+        text += f"e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return sign + text
+
+
+ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
+
+
+def string_text(value: str) -> str:
+    """Write a string with the seven short escapes and `\\u00xx`, everything else as itself (rule 6)."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{value!r} holds a lone surrogate")
+    written = [
+        ESCAPES.get(character, f"\\u{ord(character):04x}" if character < " " else character)
+        for character in value
+    ]
+    return '"' + "".join(written) + '"'
+
+
+def scalar_text(value: bool | int | float | str | None) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return string_text(str(value))
+    if isinstance(value, int):
+        if abs(value).bit_length() > 4096:
+            raise ValueError("an integer of more than 4096 bits")
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float_text(float(value))
+    raise ValueError(f"a {type(value).__name__} has no form")
+
+
+def utf16(text: str) -> bytes:
+    return text.encode("utf-16-be", "surrogatepass")
+
+
+def key_text(key: object) -> str:
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise ValueError(f"a key of type {type(key).__name__}")
+    return str(key)
+
+
+def canonical_bytes(value: dict[Any, Any], repeat: str | None = None) -> bytes:
+    """Write params, plain JSON-like Python values, in form 1; with `repeat`, as the repeat of that name."""
+    if not isinstance(value, dict):
+        raise ValueError("params are one object")
+    if any(key_text(key).startswith("@") for key in value):
+        raise ValueError("a key that begins with @ is reserved")
+    return form_1(value if repeat is None else {**value, "@repeat": repeat})
+
+
+def form_1(root: object) -> bytes:
+    values = 0
+
+    def text(value: object, depth: int) -> str:
+        nonlocal values
+        values += 1
+        if values > 100_000:
+            raise ValueError("more than 100,000 values")
+        if isinstance(value, dict | list | tuple) and depth > 32:
+            raise ValueError("more than 32 nested containers")
+        if isinstance(value, dict):
+            members = {}
+            for key, member in value.items():
+                if key_text(key) in members:
+                    raise ValueError(f"two keys are both written {key_text(key)!r}")
+                members[key_text(key)] = text(member, depth + 1)
+            in_order = sorted(members, key=utf16)
+            return "{" + ",".join(f"{string_text(key)}:{members[key]}" for key in in_order) + "}"
+        if isinstance(value, list | tuple):
+            return "[" + ",".join([text(item, depth + 1) for item in value]) + "]"
+        return scalar_text(value)  # type: ignore[arg-type]
+
+    written = text(root, 1).encode()
+    if len(written) > 1_048_576:
+        raise ValueError("more than 1,048,576 bytes")
+    return written
+
+
+def is_canonical(written: bytes) -> bool:
+    """Tell whether bytes are in form 1: parsing and writing them again gives the same bytes (rule 11)."""
+
+    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("two members with one key")
+        return dict(pairs)
+
+    def no_constant(token: str) -> object:
+        raise ValueError(f"{token} is no JSON")
+
+    try:
+        value = json.loads(written.decode(), object_pairs_hook=members, parse_constant=no_constant)
+        return isinstance(value, dict) and form_1(value) == written
+    except (ValueError, RecursionError):
+        return False
+
+
+def uid(text: str | bytes) -> str:
+    """Hash a canonical text (rule 10): `printf %s TEXT | b3sum -l 16 --no-names`."""
+    return blake3(text.encode() if isinstance(text, str) else text).hexdigest()[:32]
+
+
+# msgpack, as far as any msgpack library reads it
+
+
+UNSIGNED = {0xCC: "B", 0xCD: "H", 0xCE: "I", 0xCF: "Q"}
+SIGNED = {0xD0: "b", 0xD1: "h", 0xD2: "i", 0xD3: "q"}
+FLOATS = {0xCA: "f", 0xCB: "d"}
+LENGTHS = {
+    0xD9: ("str", "B"), 0xDA: ("str", "H"), 0xDB: ("str", "I"),
+    0xC4: ("bin", "B"), 0xC5: ("bin", "H"), 0xC6: ("bin", "I"),
+    0xC7: ("ext", "B"), 0xC8: ("ext", "H"), 0xC9: ("ext", "I"),
+    0xDC: ("array", "H"), 0xDD: ("array", "I"), 0xDE: ("map", "H"), 0xDF: ("map", "I"),
+}  # fmt: skip
+
+
+class Ext(NamedTuple):
+    code: int
+    data: bytes
+
+
+def pack(value: object) -> bytes:
+    """Encode one msgpack value in its narrowest form; floats are doubles, maps keep their order."""
+    if value is None:
+        return b"\xc0"
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if isinstance(value, int):
+        return pack_integer(value)
+    if isinstance(value, float):
+        return b"\xcb" + struct.pack(">d", value)
+    if isinstance(value, str):
+        data = value.encode()
+        return pack_head(len(data), 0xA0, 31, (0xD9, 0xDA, 0xDB)) + data
+    if isinstance(value, bytes):
+        return pack_head(len(value), 0, -1, (0xC4, 0xC5, 0xC6)) + value
+    if isinstance(value, list | tuple):
+        return pack_head(len(value), 0x90, 15, (None, 0xDC, 0xDD)) + b"".join(map(pack, value))
+    if isinstance(value, dict):
+        pairs = b"".join(pack(key) + pack(member) for key, member in value.items())
+        return pack_head(len(value), 0x80, 15, (None, 0xDE, 0xDF)) + pairs
+    raise TypeError(f"cannot pack {value!r}")
+
+
+def pack_integer(value: int) -> bytes:
+    if -32 <= value < 128:
+        return struct.pack(">b" if value < 0 else ">B", value)
+    for code, letter in SIGNED.items() if value < 0 else UNSIGNED.items():
+        try:
+            return bytes([code]) + struct.pack(f">{letter}", value)
+        except struct.error:
+            continue
+    raise TypeError(f"{value} has more than 64 bits")
+
+
+def pack_head(count: int, fixed: int, fixed_limit: int, codes: tuple[int | None, int, int]) -> bytes:
+    if count <= fixed_limit:
+        return bytes([fixed | count])
+    for code, letter, limit in zip(codes, "BHI", (0xFF, 0xFFFF, 0xFFFFFFFF), strict=True):
+        if code is not None and count <= limit:
+            return bytes([code]) + struct.pack(f">{letter}", count)
+    raise TypeError(f"a length of {count} has more than 32 bits")
+
+
+def unpack(data: bytes) -> Any:
+    """Decode exactly one msgpack value that fills `data`; raise Malformed otherwise."""
+    value, end = unpack_from(data, 0, 0)
+    if end != len(data):
+        raise Malformed(f"{len(data) - end} bytes after the value")
+    return value
+
+
+def unpack_from(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    if depth > NESTING_LIMIT:
+        raise Malformed("nested too deeply")
+
+    def take(count: int) -> bytes:
+        nonlocal at
+        if at + count > len(data):
+            raise Malformed("the value is cut short")
+        at += count
+        return data[at - count : at]
+
+    def number(letter: str) -> Any:
+        return struct.unpack(f">{letter}", take(struct.calcsize(f">{letter}")))[0]
+
+    code = take(1)[0]
+    if code < 0x80:
+        return code, at
+    if code >= 0xE0:
+        return code - 0x100, at
+    if code in (0xC0, 0xC2, 0xC3):
+        return {0xC0: None, 0xC2: False, 0xC3: True}[code], at
+    for letters in (UNSIGNED, SIGNED, FLOATS):
+        if code in letters:
+            return number(letters[code]), at
+
+    if code < 0x90:
+        kind, count = "map", code & 0x0F
+    elif code < 0xA0:
+        kind, count = "array", code & 0x0F
+    elif code < 0xC0:
+        kind, count = "str", code & 0x1F
+    elif 0xD4 <= code <= 0xD8:
+        kind, count = "ext", 1 << (code - 0xD4)
+    elif code in LENGTHS:
+        kind, letter = LENGTHS[code]
+        count = number(letter)
+    else:
+        raise Malformed("C1 is no msgpack value")
+
+    if kind == "bin":
+        return take(count), at
+    if kind == "ext":
+        type_code = number("b")
+        return Ext(type_code, take(count)), at
+    if kind == "str":
+        try:
+            return take(count).decode(), at
+        except UnicodeDecodeError:
+            raise Malformed("text that is not UTF-8") from None
+    if count > len(data) - at:
+        raise Malformed("the value is cut short")
+    if kind == "array":
+        items = []
+        for _ in range(count):
+            item, at = unpack_from(data, at, depth + 1)
+            items.append(item)
+        return items, at
+    members = {}
+    for _ in range(count):
+        key, at = unpack_from(data, at, depth + 1)
+        member, at = unpack_from(data, at, depth + 1)
+        members[as_key(key)] = member
+    return members, at
+
+
+def as_key(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(as_key, value))
+    if isinstance(value, dict):
+        return tuple((key, as_key(member)) for key, member in value.items())
+    return value
+
+
+# Segments: log.md sections 3 and 4
+
+
+@dataclass(frozen=True)
+class Frame:
+    offset: int
+    type: int
+    flags: int
+    seq: int
+    clock: int
+    payload: bytes
+    prefix: bytes
+    raw: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.raw)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a segment file holds.
+
+    `verdict` is "whole", "torn" or "damaged"; or "newer", and then `why` names what format 1 does not have.
+    `good_end` is the length of the good prefix; unless the verdict is whole, `why` says what is wrong there.
+    """
+
+    name: str
+    frames: list[Frame]
+    good_end: int
+    verdict: str
+    why: str = ""
+    salvaged: list[Frame] = field(default_factory=list)
+
+
+def make_frame(before: bytes, type_: int, seq: int, clock: int, payload: bytes, flags: int = 0) -> bytes:
+    """Make the frame that follows the bytes `before` of its file."""
+    head = struct.pack("<2sBBIQQ", b"\xc1\x54", type_, flags, len(payload), seq, clock)
+    head += struct.pack("<I", zlib.crc32(head + payload))
+    head += struct.pack("<I", zlib.crc32(head))
+    body = b"\x93\xc4\x20" + head + b"\xc6" + struct.pack(">I", len(payload)) + payload + b"\xc4\x20"
+    return body + blake3(before + body).digest()
+
+
+def parse_frame(data: bytes, at: int) -> tuple[Frame | None, str]:
+    """Read the frame at `at` if it is complete, its fixed bytes and both CRCs right; else say why not."""
+    if data[at : at + 3] != b"\x93\xc4\x20":
+        return None, "no frame begins here"
+    header = data[at + 3 : at + 35]
+    if len(header) < 32:
+        return None, "the header is cut short"
+    sync, type_, flags, n, seq, clock, crc, header_crc = struct.unpack("<2sBBIQQII", header)
+    if sync != b"\xc1\x54":
+        return None, "no sync pattern"
+    if zlib.crc32(header[:28]) != header_crc:
+        return None, "the CRC of the header is wrong"
+    if type_ == 0 or n > PAYLOAD_LIMIT:
+        return None, f"type {type_} with {n} bytes of payload"
+    if at + FRAME_OVERHEAD + n > len(data):
+        return None, "the frame is cut short"
+    if data[at + 35 : at + 40] != b"\xc6" + struct.pack(">I", n):
+        return None, "the head of the payload is wrong"
+    payload = data[at + 40 : at + 40 + n]
+    if zlib.crc32(header[:24] + payload) != crc:
+        return None, "the CRC of the payload is wrong"
+    if data[at + 40 + n : at + 42 + n] != b"\xc4\x20":
+        return None, "the head of the prefix hash is wrong"
+    raw = data[at : at + FRAME_OVERHEAD + n]
+    return Frame(at, type_, flags, seq, clock, payload, raw[-32:], raw), ""
+
+
+def why_not_good(frame: Frame, prefix: bytes, good: list[Frame]) -> str:
+    """Judge a frame with right CRCs by prefix hash, seq and place; "" if it is good."""
+    if frame.prefix != prefix:
+        return "the prefix hash is wrong"
+    if good and frame.seq != good[-1].seq + 1:
+        return f"seq {frame.seq} follows seq {good[-1].seq}"
+    if (frame.type == OPEN) != (not good):
+        return "OPEN is not the first frame" if frame.type == OPEN else "the first frame is not OPEN"
+    if good and good[-1].type == SEAL:
+        return "a frame follows SEAL"
+    return ""
+
+
+def salvage(data: bytes, start: int) -> list[Frame]:
+    """Find the complete frames with right CRCs that begin at `start` or later and lie in no such frame."""
+    found = []
+    at = start
+    while (sync := data.find(b"\xc1\x54", at + 3)) >= 0:
+        frame, _ = parse_frame(data, sync - 3)
+        if frame:
+            found.append(frame)
+        at = frame.end if frame else sync - 2
+    return found
+
+
+def not_of_format_1(frame: Frame) -> str:
+    if frame.flags:
+        return f"flags {frame.flags} in the frame at {frame.offset}"
+    if 4 <= frame.type <= 127:
+        return f"type {frame.type} in the frame at {frame.offset}"
+    if frame.type == OPEN:
+        version = open_map(frame).get("format")
+        if isinstance(version, int) and version > 1:
+            return f"format {version} in the OPEN frame"
+    return ""
+
+
+def read_segment(data: bytes, sealed: bool, name: str = "") -> Segment:
+    """Scan a segment, and salvage behind what is not good.
+
+    With `sealed` every byte must be of a good frame, and a `name` of a sealed file must end in its hash.
+    """
+    frames: list[Frame] = []
+    at, why = 0, ""
+    if len(data) < len(MAGIC) or not any(data):
+        why = "no bytes but zeros" if len(data) >= len(MAGIC) else "shorter than 18 bytes"
+    elif data[: len(MAGIC)] != MAGIC:
+        why = "another magic"
+    else:
+        at = len(MAGIC)
+        before = blake3(MAGIC)
+        while at < len(data):
+            frame, why = parse_frame(data, at)
+            if frame is None:
+                break
+            why = why_not_good(frame, before.update(frame.raw[:-32]).digest(), frames)
+            if why:
+                break
+            frames.append(frame)
+            before.update(frame.prefix)
+            at = frame.end
+
+    # The frame at `at` is the first that is not good: what is "later" begins behind its first byte.
+    found = salvage(data, at + 1) if why else []
+    salvaged = [frame for frame in found if frame.seq not in {good.seq for good in frames}]
+    for frame in frames + salvaged:
+        if newer := not_of_format_1(frame):
+            return Segment(name, frames, at, "newer", newer, salvaged)
+
+    match = SEGMENT_NAME.fullmatch(name)
+    if sealed and not why and match and match["hash"] and match["hash"] != blake3(data).hexdigest()[:16]:
+        why = "the hash in the name is of other bytes"
+    if sealed and not why and name.endswith(".seg") and (not frames or frames[-1].type != SEAL):
+        why = "a sealed segment without SEAL"
+    if not why:
+        return Segment(name, frames, at, "whole")
+    torn = not sealed and not found and why != "another magic"
+    return Segment(name, frames, at, "torn" if torn else "damaged", why, salvaged)
+
+
+def open_map(frame: Frame | None) -> dict[Any, Any]:
+    """Give the payload of an OPEN frame, empty where it cannot be read."""
+    try:
+        payload = unpack(frame.payload) if frame else {}
+    except Malformed:
+        return {}
+    return payload if isinstance(payload, dict) else {}
+
+
+def breaches(segment: Segment) -> Iterator[str]:
+    """Name what is wrong in frames that are good by section 4: payloads and clocks."""
+    opened = open_map(segment.frames[0] if segment.frames else None)
+    match = SEGMENT_NAME.fullmatch(segment.name)
+    if segment.frames:
+        named = opened.get("format") == 1 and is_writer(opened.get("writer"))
+        if not (named and is_integer(opened.get("segment"))):
+            yield "the OPEN frame does not give format, writer and segment"
+        elif match and (opened["writer"], opened["segment"]) != (match["writer"], int(match["number"])):
+            yield "the OPEN frame names another writer or segment than the file's name"
+    for before, after in zip(segment.frames, segment.frames[1:], strict=False):
+        if after.clock <= before.clock:
+            yield f"the clock does not rise at {after.offset}"
+    for frame in segment.frames:
+        if frame.type == SEAL:
+            try:
+                sealed = unpack(frame.payload)
+            except Malformed:
+                sealed = None
+            if not isinstance(sealed, dict) or sealed.get("frames") != len(segment.frames):
+                yield f"SEAL does not count {len(segment.frames)} frames"
+
+
+# Files of a store: layout.md section 2, log.md section 4
+
+MONTH_NAME = re.compile(r"[0-9]{4}-[0-9]{2}")
+SEGMENT_NAME = re.compile(
+    r"(?P<writer>[0-9a-f]{32})-(?P<number>0|[1-9][0-9]*)(?:\.open|-(?P<hash>[0-9a-f]{16})\.(?:seg|part))"
+)
+
+
+class Finding(NamedTuple):
+    """`code`: "damaged" is an error; "torn", "gap", "fork", "name" and "unknown" are not."""
+
+    code: str
+    path: str
+    text: str
+
+
+def entries(folder: str, is_kind: Callable[[int], bool]) -> Iterator[str]:
+    """List the names of one kind in a folder (never a symbolic link), sorted; none if it is not there."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        try:
+            mode = os.lstat(os.path.join(folder, name)).st_mode
+        except OSError:
+            continue
+        if is_kind(mode):
+            yield name
+
+
+def list_ledger(root: str | os.PathLike[str]) -> list[str]:
+    """List the segment files of a store by path relative to `.tracker`, in order; other names are ignored."""
+    tracker = os.path.join(root, ".tracker")
+    if "ledger" not in entries(tracker, stat.S_ISDIR):
+        return []
+    return [
+        f"ledger/{month}/{name}"
+        for month in entries(os.path.join(tracker, "ledger"), stat.S_ISDIR)
+        if MONTH_NAME.fullmatch(month)
+        for name in entries(os.path.join(tracker, "ledger", month), stat.S_ISREG)
+        if SEGMENT_NAME.fullmatch(name)
+    ]
+
+
+def check_format(root: str | os.PathLike[str]) -> None:
+    """Refuse another version. A proper prefix of the right bytes, or zeros, is how a crash looks: absent."""
+    if "FORMAT" not in entries(os.path.join(root, ".tracker"), stat.S_ISREG):
+        return
+    with open(os.path.join(root, ".tracker", "FORMAT"), "rb") as file:
+        data = file.read(1000)
+    if any(data) and not FORMAT_TEXT.startswith(data):
+        raise NewerFormat(f"FORMAT is {data[:40]!r}; this reads {FORMAT_TEXT!r}")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A frame of the ledger with its writer, whether it is proven, and the OPEN payload of its file."""
+
+    writer: str
+    frame: Frame
+    proven: bool
+    opened: dict[Any, Any]
+
+
+@dataclass
+class Ledger:
+    frames: list[Held]
+    findings: list[Finding]
+
+
+def read_ledger(root: str | os.PathLike[str]) -> Ledger:
+    """Read every file that counts and give its frames, each once."""
+    check_format(root)
+    findings: list[Finding] = []
+    groups: dict[tuple[str, int], list[tuple[str, Segment]]] = {}
+    for path in list_ledger(root):
+        name = path.rpartition("/")[2]
+        try:
+            with open(os.path.join(root, ".tracker", path), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            findings.append(Finding("damaged", path, f"cannot be read: {error.strerror}"))
+            continue
+        match = SEGMENT_NAME.fullmatch(name)
+        assert match
+        segment = read_segment(data, not name.endswith(".open"), name)
+        groups.setdefault((match["writer"], int(match["number"])), []).append((path, segment))
+
+    held: list[Held] = []
+    for (named_writer, _), files in sorted(groups.items()):
+        for path, segment in counting(files):
+            if segment.verdict == "newer":
+                raise NewerFormat(f"{path}: {segment.why}; this reads format 1")
+            if segment.verdict != "whole":
+                findings.append(Finding(segment.verdict, path, f"at {segment.good_end}: {segment.why}"))
+            findings += [Finding("damaged", path, text) for text in breaches(segment)]
+            opened = open_map(segment.frames[0] if segment.frames else None)
+            writer = opened["writer"] if is_writer(opened.get("writer")) else named_writer
+            held += [Held(writer, frame, True, opened) for frame in segment.frames]
+            held += [Held(writer, frame, False, opened) for frame in segment.salvaged]
+    frames = each_once(held)
+    return Ledger(frames, findings + list(gaps_and_forks(frames)))
+
+
+def counting(files: list[tuple[str, Segment]]) -> list[tuple[str, Segment]]:
+    """Choose among the files of one writer and number: a sealed one that is not damaged hides the others."""
+    sealed = [(path, segment) for path, segment in files if path.endswith(".seg")]
+    return sealed if any(segment.verdict != "damaged" for _, segment in sealed) else files
+
+
+def each_once(held: list[Held]) -> list[Held]:
+    """Keep one of frames with the same writer, seq and bytes: a proven one if there is one.
+
+    An unproven frame is the same as another if they agree up to the prefix hash: that may be what is damaged.
+    """
+    proven = {(one.writer, one.frame.seq, one.frame.raw): one for one in held if one.proven}
+    kept = {(writer, seq, raw[:-32]) for writer, seq, raw in proven}
+    result = list(proven.values())
+    for one in held:
+        key = (one.writer, one.frame.seq, one.frame.raw[:-32])
+        if key not in kept:
+            kept.add(key)
+            result.append(one)
+    return result
+
+
+def gaps_and_forks(held: Iterable[Held]) -> Iterator[Finding]:
+    counts: dict[str, dict[int, int]] = {}
+    for one in held:
+        seqs = counts.setdefault(one.writer, {})
+        seqs[one.frame.seq] = seqs.get(one.frame.seq, 0) + 1
+    for writer, seqs in sorted(counts.items()):
+        expected = 0
+        for seq in sorted(seqs):
+            if seq != expected:
+                yield Finding("gap", writer, f"seq {expected} to {seq - 1} are not here")
+            if seqs[seq] > 1:
+                yield Finding("fork", writer, f"{seqs[seq]} frames of seq {seq}")
+            expected = seq + 1
+
+
+# Events: events.md sections 1 and 2
+
+
+def is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_digest(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == 32
+
+
+def is_writer(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32}", value) is not None
+
+
+def is_ref(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"(?:[^/]+/)+[0-9a-f]{32}", value) is not None
+
+
+def is_json(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(is_text(key) and is_json(member) for key, member in value.items())
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def is_map(value: object) -> bool:
+    return isinstance(value, dict) and is_json(value)
+
+
+def nil_or(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or check(value)
+
+
+def list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def array_of(*checks: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Check fields by position; fields beyond those known are skipped."""
+    return lambda value: (
+        isinstance(value, list)
+        and len(value) >= len(checks)
+        and all(check(item) for check, item in zip(checks, value, strict=False))
+    )
+
+
+def is_boolean(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+is_attached = array_of(is_text, is_text, is_boolean)
+is_sealed_file = array_of(is_text, is_text, is_integer, nil_or(is_digest), is_boolean)
+
+KINDS: dict[str, Callable[[object], bool]] = {
+    "created": array_of(is_ref, is_text, nil_or(is_text), is_text),
+    "started": array_of(is_ref, is_integer, list_of(is_text), is_integer, is_text, nil_or(is_digest)),
+    "attached": array_of(is_ref, is_text, list_of(is_attached)),
+    "summary": array_of(is_ref, is_text, is_map),
+    "done": array_of(is_ref, is_text, is_integer, list_of(is_sealed_file)),
+    "failed": array_of(
+        is_ref, is_text, is_integer, list_of(is_sealed_file), is_text, is_text, nil_or(is_digest)
+    ),
+    "interrupted": array_of(
+        is_ref, is_text, is_integer, list_of(is_sealed_file), nil_or(is_text), is_integer
+    ),
+    "lost": array_of(is_ref, is_text, is_integer, is_text),
+    "tagged": array_of(is_ref, list_of(is_text), list_of(is_text)),
+    "noted": array_of(is_ref, is_text),
+    "removed": array_of(is_ref, is_text),
+    "restored": array_of(is_ref, is_text),
+    "purged": array_of(is_ref, list_of(nil_or(is_digest))),
+    "rule": array_of(is_text, is_text, nil_or(is_text)),
+}
+OF_AN_ATTEMPT = {"attached", "summary", "done", "failed", "interrupted", "lost"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event under its place in the order; `fields` are those after the tag."""
+
+    order: tuple[int, str, int, int, bytes]
+    tag: str
+    fields: list[Any]
+    held: Held
+
+    @property
+    def attempt(self) -> str | None:
+        """Give the id of the attempt that the event is about, if it is about one."""
+        if self.tag == "started":
+            return f"{self.held.writer}-{self.held.frame.seq}"
+        return self.fields[1] if self.tag in OF_AN_ATTEMPT else None
+
+
+def read_events(ledger: Ledger) -> list[Event]:
+    """Decode the events of all frames in order. What cannot be decoded is damage, and left out."""
+    events = []
+
+    def finding(code: str, text: str) -> None:
+        ledger.findings.append(Finding(code, where, text))
+
+    for held in ledger.frames:
+        frame = held.frame
+        where = f"{held.writer}-{frame.seq}"
+        if frame.type != EVENTS:
+            continue
+        try:
+            payload = unpack(frame.payload)
+            if not isinstance(payload, list) or not payload:
+                raise Malformed("no array of events")
+        except Malformed as malformed:
+            finding("damaged", f"payload: {malformed}")
+            continue
+        for position, event in enumerate(payload):
+            if not isinstance(event, list) or not event or not isinstance(event[0], str):
+                finding("damaged", f"event {position} is no array with a tag")
+            elif event[0] not in KINDS:
+                finding("unknown", f"event {position} is of the kind {event[0]!r}")
+            elif not KINDS[event[0]](event[1:]):
+                finding("damaged", f"event {position}: fields of {event[0]!r}")
+            else:
+                order = (frame.clock, held.writer, frame.seq, position, frame.prefix)
+                events.append(Event(order, event[0], event[1:], held))
+    return sorted(events, key=lambda event: event.order)
+
+
+# State: events.md sections 3 and 5
+
+Json = dict[str, Any]
+ENDS = {"done": "DONE", "failed": "ERROR", "interrupted": "INTERRUPTED"}
+
+
+def hex_or_none(digest: bytes | None) -> str | None:
+    return None if digest is None else digest.hex()
+
+
+def plain(value: Any) -> Any:
+    """Give a summary value as JSON has it: not-a-numbers are the words of form 1."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.loads(float_text(value))
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(value[key]) for key in sorted(value)}
+    return value
+
+
+@dataclass
+class Attempt:
+    id: str
+    events: list[Event]
+
+    @property
+    def start(self) -> Event | None:
+        return next((event for event in self.events if event.tag == "started"), None)
+
+    @property
+    def place(self) -> tuple[int, str, int, int, bytes]:
+        return (self.start or self.events[0]).order
+
+    @property
+    def supersedes(self) -> list[str]:
+        return self.start.fields[2] if self.start else []
+
+    def status_and_end(self) -> tuple[str, Event | None]:
+        status, end = "RUNNING", None
+        for event in self.events:
+            if event.tag in ENDS:
+                status, end = ENDS[event.tag], event
+            elif event.tag == "lost" and status in ("RUNNING", "LOST"):
+                status, end = "LOST", event
+        return status, end
+
+    def sealed(self) -> dict[str, tuple[int, str | None]]:
+        """Map each name sealed by the end to size and digest."""
+        end = self.status_and_end()[1]
+        if end is None or end.tag not in ENDS:
+            return {}
+        return {name: (size, hex_or_none(digest)) for name, _, size, digest, *_ in end.fields[3]}
+
+    def files(self) -> dict[str, list[Any]]:
+        end = self.status_and_end()[1]
+        shown: dict[str, list[Any]] = {}
+        sealing = end if end and end.tag in ENDS else None
+        if sealing:
+            shown |= sealed_files(sealing)
+        for event in self.events:
+            if event.tag == "attached" and (sealing is None or event.order > sealing.order):
+                for name, path, external, *_ in event.fields[2]:
+                    shown[name] = [name, path, None, None, external]
+        return shown
+
+    def summary(self, before: Event | None = None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for event in self.events:
+            if event.tag == "summary" and (before is None or event.order < before.order):
+                values |= event.fields[2]
+        return {name: plain(values[name]) for name in sorted(values)}
+
+
+def sealed_files(end: Event) -> dict[str, list[Any]]:
+    return {
+        name: [name, path, size, hex_or_none(digest), external]
+        for name, path, size, digest, external, *_ in end.fields[3]
+    }
+
+
+def error_of(end: Event | None) -> Json | None:
+    if end is None or end.tag != "failed":
+        return None
+    _, _, _, _, type_, message, traceback, *_ = end.fields
+    return {"type": type_, "message": message, "traceback": hex_or_none(traceback)}
+
+
+def interrupt_of(end: Event | None) -> Json | None:
+    if end is None or end.tag != "interrupted":
+        return None
+    _, _, _, _, signal, restarts, *_ = end.fields
+    return {"signal": signal, "restarts": restarts}
+
+
+@dataclass
+class Run:
+    ref: str
+    events: list[Event]
+
+    def record(self) -> tuple[str | None, str | None, str | None]:
+        """Give params text, key and mode by the first `created`, else unknown."""
+        for event in self.events:
+            if event.tag == "created":
+                return event.fields[1], event.fields[2], event.fields[3]
+        return None, None, None
+
+    def attempts(self) -> list[Attempt]:
+        found: dict[str, Attempt] = {}
+        for event in self.events:
+            if event.attempt is not None:
+                found.setdefault(event.attempt, Attempt(event.attempt, [])).events.append(event)
+        return sorted(found.values(), key=lambda attempt: attempt.place)
+
+    def heads(self) -> list[Attempt]:
+        attempts = self.attempts()
+        superseded = {id_ for attempt in attempts for id_ in attempt.supersedes}
+        return [attempt for attempt in attempts if attempt.id not in superseded] or attempts
+
+    def canonical(self) -> Attempt | None:
+        heads = self.heads()
+        done = [attempt for attempt in heads if attempt.status_and_end()[0] == "DONE"]
+        if done:
+            return min(done, key=lambda attempt: attempt.status_and_end()[1].order)  # type: ignore[union-attr]
+        return max(heads, key=lambda attempt: attempt.place, default=None)
+
+    def divergent(self) -> bool:
+        done = [attempt.sealed() for attempt in self.heads() if attempt.status_and_end()[0] == "DONE"]
+        return any(sealed != done[0] for sealed in done)
+
+    def tags(self) -> list[str]:
+        tags: set[str] = set()
+        for event in self.events:
+            if event.tag == "tagged":
+                tags = (tags | set(event.fields[1])) - set(event.fields[2])
+        return sorted(tags)
+
+    def removed(self) -> bool:
+        words = [event.tag for event in self.events if event.tag in ("removed", "restored")]
+        return words[-1:] == ["removed"]
+
+
+def split_ref(ref: str) -> tuple[str, str, str]:
+    """Split a ref into relpath, identifier and uid."""
+    *relpath, identifier, uid_ = ref.split("/")
+    return "/".join(relpath), identifier, uid_
+
+
+def runs_of(events: list[Event]) -> list[Run]:
+    runs: dict[str, Run] = {}
+    for event in events:
+        if event.tag != "rule":
+            runs.setdefault(event.fields[0], Run(event.fields[0], [])).events.append(event)
+    return list(runs.values())
+
+
+def attempt_json(attempt: Attempt, is_head: bool) -> Json:
+    status, end = attempt.status_and_end()
+    start = attempt.start
+    files = attempt.files()
+    return {
+        "id": attempt.id,
+        "status": status,
+        "head": is_head,
+        "started": start.fields[1] if start else None,
+        "ended": end.fields[2] if end else None,
+        "supersedes": attempt.supersedes,
+        "claim": start.fields[3] if start else None,
+        "mode": start.fields[4] if start else None,
+        "environment": hex_or_none(start.fields[5]) if start else None,
+        "error": error_of(end),
+        "interrupt": interrupt_of(end),
+        "files": [files[name] for name in sorted(files)],
+        "summary": attempt.summary(),
+    }
+
+
+def run_json(run: Run) -> Json:
+    relpath, identifier, uid_ = split_ref(run.ref)
+    params, key, mode = run.record()
+    canonical = run.canonical()
+    heads = {attempt.id for attempt in run.heads()}
+    return {
+        "ref": run.ref,
+        "relpath": relpath,
+        "identifier": identifier,
+        "uid": uid_,
+        "key": key,
+        "params": params,
+        "mode": mode,
+        "status": canonical.status_and_end()[0] if canonical else "PENDING",
+        "removed": run.removed(),
+        "divergent": run.divergent(),
+        "unproven": any(not event.held.proven for event in run.events),
+        "canonical": canonical.id if canonical else None,
+        "first": list(run.events[0].order[:4]),
+        "tags": run.tags(),
+        "notes": [event.fields[1] for event in run.events if event.tag == "noted"],
+        "summary": canonical.summary() if canonical else {},
+        "attempts": [attempt_json(attempt, attempt.id in heads) for attempt in run.attempts()],
+    }
+
+
+def state_of(events: list[Event]) -> Json:
+    return {
+        "format": 1,
+        "runs": [run_json(run) for run in runs_of(events)],
+        "rules": [event.fields[:3] for event in events if event.tag == "rule"],
+    }
+
+
+def check_params(run: Run) -> Iterator[Finding]:
+    for event in run.events:
+        if event.tag == "created":
+            text = event.fields[1]
+            if uid(text) != split_ref(run.ref)[2]:
+                yield Finding("damaged", run.ref, "the params recorded have another uid")
+            elif not is_canonical(text.encode()):
+                yield Finding("damaged", run.ref, "the params recorded are not in form 1")
+
+
+def read_store(root: str | os.PathLike[str]) -> Json:
+    """Give the state of a store; a folder without one has an empty state. Raises only NewerFormat."""
+    return state_of(read_events(read_ledger(root)))
+
+
+# Manifests: manifest.md
+
+
+class Verbatim(str):
+    """JSON text to be written as it is."""
+
+
+def json_text(value: Any) -> str:
+    """Write JSON without white space, members as they stand, strings and numbers as in form 1."""
+    if isinstance(value, Verbatim):
+        return str(value)
+    if isinstance(value, dict):
+        members = [f"{string_text(key)}:{json_text(member)}" for key, member in value.items()]
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(json_text, value)) + "]"
+    return scalar_text(value)
+
+
+def manifest_bytes(run: Run, attempt: Attempt, end: Event) -> bytes:
+    """Write the manifest of one end event. The run's params must be known."""
+    relpath, identifier, uid_ = split_ref(run.ref)
+    params, key, _ = run.record()
+    assert params is not None
+    start = attempt.start
+    files = sealed_files(end)
+    content = {
+        "format": 1,
+        "uid": uid_,
+        "key": key,
+        "relpath": relpath,
+        "identifier": identifier,
+        "mode": start.fields[4] if start else None,
+        "status": ENDS[end.tag].lower(),
+        "params": Verbatim(params),
+        "attempt": {
+            "id": attempt.id,
+            "writer": end.held.writer,
+            "host": text_or_none(end.held.opened.get("host")),
+            "user": text_or_none(end.held.opened.get("user")),
+            "started": start.fields[1] if start else None,
+            "ended": end.fields[2],
+            "claim": start.fields[3] if start else None,
+            "supersedes": attempt.supersedes,
+        },
+        "error": error_of(end),
+        "interrupt": interrupt_of(end),
+        "files": {
+            name: {"path": path, "size": size, "digest": digest, "external": external}
+            for name, path, size, digest, external in (files[name] for name in sorted(files))
+        },
+        "environment": hex_or_none(start.fields[5]) if start else None,
+        "summary": attempt.summary(before=end),
+        "through": {
+            "writer": end.held.writer,
+            "seq": end.held.frame.seq,
+            "prefix": end.held.frame.prefix.hex(),
+        },
+    }
+    return (json_text(content) + "\n").encode()
+
+
+def text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def manifest_name(uid_: str, content: bytes) -> str:
+    return f"manifests/{uid_[:2]}/{uid_[2:]}-{blake3(content).hexdigest()[:16]}.json"
+
+
+def manifests_of(events: list[Event]) -> dict[str, bytes]:
+    result = {}
+    for run in runs_of(events):
+        if run.record()[0] is None:
+            continue
+        for attempt in run.attempts():
+            for end in attempt.events:
+                if end.tag in ENDS:
+                    content = manifest_bytes(run, attempt, end)
+                    result[manifest_name(split_ref(run.ref)[2], content)] = content
+    return dict(sorted(result.items()))
+
+
+def manifests(root: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Give the manifests that the ledger implies, by path relative to `.tracker`."""
+    return manifests_of(read_events(read_ledger(root)))
+
+
+# Command line
+
+
+def print_frames(path: str) -> int:
+    with open(path, "rb") as file:
+        data = file.read()
+    segment = read_segment(data, path.endswith((".seg", ".part")), os.path.basename(path))
+    for mark, frames in (("", segment.frames), (" salvaged", segment.salvaged)):
+        for frame in frames:
+            print(f"{frame.offset} {frame.type} {frame.seq} {frame.clock} {frame.prefix.hex()}{mark}")
+    print(f"{segment.verdict}: good to {segment.good_end} of {len(data)}", segment.why, file=sys.stderr)
+    return {"damaged": 1, "newer": 2}.get(segment.verdict, 0)
+
+
+def print_store(root: str, only_manifests: bool) -> int:
+    if not os.path.isdir(os.path.join(root, ".tracker")):
+        print(f"no store at {root}", file=sys.stderr)
+        return 2
+    ledger = read_ledger(root)
+    events = read_events(ledger)
+    if only_manifests:
+        print("".join(f"{path}\n" for path in manifests_of(events)), end="")
+    else:
+        print(json.dumps(state_of(events), ensure_ascii=False, indent=1, allow_nan=False))
+    findings = ledger.findings + [finding for run in runs_of(events) for finding in check_params(run)]
+    for finding in findings:
+        print(f"{finding.code}: {finding.path}: {finding.text}", file=sys.stderr)
+    return int(any(finding.code == "damaged" for finding in findings))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("root", nargs="?", metavar="ROOT")
+    parser.add_argument("--manifests", action="store_true", help="print the names of the manifests")
+    parser.add_argument("--frames", metavar="FILE", help="list the frames of one segment")
+    options = parser.parse_args(arguments)
+    if (options.root is None) == (options.frames is None):
+        parser.error("give ROOT or --frames FILE")
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    try:
+        if options.frames is not None:
+            return print_frames(options.frames)
+        return print_store(options.root, options.manifests)
+    except (NewerFormat, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

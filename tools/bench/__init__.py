@@ -1,0 +1,1 @@
+"""What tracker costs beside what the operating system asks: `python -m tools.bench`."""

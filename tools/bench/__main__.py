@@ -1,0 +1,78 @@
+"""The command line: `python -m tools.bench [--only W1,W2] [--runs N] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tools.bench.bench import Bench
+from tools.bench.kills import w10
+from tools.bench.replay import replay
+from tools.bench.report import Row, as_json, as_table, environment
+from tools.bench.sweeps import import_time, system, w1, w2, w3
+from tools.bench.tree import w7
+
+MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
+    "system": system,
+    "W1": w1,
+    "W2": w2,
+    "W3": w3,
+    "W7": w7,
+    "W10": w10,
+    "replay": replay,
+    "import": import_time,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and give 1 if a goal was missed."""
+    asked = _parse(arguments)
+    with tempfile.TemporaryDirectory(
+        prefix="tracker-bench-", dir=asked.dir, ignore_cleanup_errors=True
+    ) as name:
+        os.environ["TRACKER_CACHE"] = str(Path(name, "cache"))
+        facts = environment(Path(name))
+        bench = Bench(Path(name), asked.runs, asked.kills, asked.events, asked.repeats)
+        rows: list[Row] = []
+        for measure in asked.only:
+            rows += MEASURES[measure](bench)
+        bench.say("cleaning up")
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(as_json(facts, rows) if asked.json else as_table(facts, rows))
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description="tracker beside the floors")
+    names = ", ".join(MEASURES)
+    parser.add_argument(
+        "--only", type=_measures, default=list(MEASURES), help=f"some of: {names}", metavar="W1,W2"
+    )
+    parser.add_argument("--runs", type=int, help="one size for every store, for a quick look", metavar="N")
+    parser.add_argument("--kills", type=int, default=20, help="kills of W10 (%(default)s)", metavar="N")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="events of the replay (%(default)s)", metavar="N"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="samples of each figure (%(default)s)", metavar="N"
+    )
+    parser.add_argument("--dir", help="where to work; its file system is measured", metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser.parse_args(arguments)
+
+
+def _measures(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in MEASURES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MEASURES)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Tracker under the same workload, and the questions asked of its stores.
+
+The package is imported where a process uses it, at the top, so CPU from process start holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tools.bench.workload import OUTPUT_NAME, Config, Figures, config, create_runs, timed
+from tracker import Durability, Project, Session, Status
+
+IDENTIFIER = "train"
+
+
+class Tracker:
+    """A project as the workload's four verbs."""
+
+    def __init__(self, root: Path, durability: str) -> None:
+        self._project = Project(root, durability=Durability(durability))
+
+    def start(self, params: Config) -> Session:
+        return self._project.session(IDENTIFIER, params=params).start()
+
+    def file(self, run: Session) -> Path:
+        return run.path(OUTPUT_NAME)
+
+    def done(self, run: Session) -> None:
+        run.done()
+
+    def close(self) -> None:
+        """Leave sealing to the exit of the process, as a user's script does."""
+
+
+def create(durability: str, root: str, first: int, count: int, write_file: bool) -> Figures:
+    """W1: create `count` finished runs."""
+
+    def work() -> int:
+        return create_runs(
+            Tracker(Path(root), durability), range(first, first + count), write_file=write_file
+        )
+
+    return timed(work)
+
+
+def scan(root: str, count: int) -> Figures:
+    """W2: ask `has` for each of `count` configs; the answer is how many are done."""
+
+    def work() -> int:
+        project = Project(root)
+        return sum(project.has(IDENTIFIER, config(number)) for number in range(count))
+
+    return timed(work)
+
+
+def scan_sessions(root: str, count: int) -> Figures:
+    """W2 as the grid-search loop writes it: a session for each config, then `is_done`."""
+
+    def work() -> int:
+        project = Project(root)
+        return sum(project.session(IDENTIFIER, params=config(n)).is_done() for n in range(count))
+
+    return timed(work)
+
+
+def look_up(root: str, number: int) -> Figures:
+    """W3: is this config done, and where is its file?"""
+
+    def work() -> str | None:
+        session = Project(root).session(IDENTIFIER, params=config(number))
+        return str(session.files[OUTPUT_NAME]) if session.is_done() else None
+
+    return timed(work)
+
+
+def is_done(root: str, number: int) -> Figures:
+    """Ask one question of a store; in one that no index knows, the first answer reads all of it."""
+    return timed(lambda: Project(root).has(IDENTIFIER, config(number)))
+
+
+def write_and_tell(root: str, durability: str) -> None:
+    """W10: create runs until killed; say `started UID` and `done UID` after each call has returned.
+
+    The lines go to standard output, which is outside the store: what was said there is acknowledged.
+    """
+    store = Tracker(Path(root), durability)
+    for number in range(1_000_000):
+        run = store.start(config(number))
+        tell("started", run)
+        store.file(run).write_bytes(b"half")
+        store.done(run)
+        tell("done", run)
+
+
+def tell(word: str, run: Session) -> None:
+    """Acknowledge in one write, so that a kill leaves whole lines or none."""
+    os.write(sys.stdout.fileno(), f"{word} {run.uid}\n".encode())
+
+
+def reopen(root: str) -> dict[str, dict[str, str]]:
+    """W10: open a store whose writer was killed, record one more run in it, and list what it knows."""
+    project = Project(root, durability=Durability.OFF)
+    found = {str(run.uid): str(run.status) for run in project.find(identifier=IDENTIFIER)}
+    extra = project.session("after", params={"reopened": True}).start().done()
+    reread = project.get("after", params={"reopened": True})
+    assert reread.status is Status.DONE, f"run {extra.uid} is {reread.status} after reopening"
+    return {"runs": found}

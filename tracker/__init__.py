@@ -1,0 +1,56 @@
+"""Experiment runs as plain files: same params, same hash, same folder, on any machine.
+
+    from tracker import Project
+
+    run = Project("results").session("train", params={"lr": 1e-3})
+    if not run.is_done():
+        with run:
+            run.path("model.pt").write_bytes(...)
+
+The front door: every public name is here, and nothing else.
+"""
+
+from tracker.errors import (
+    AmbiguousError,
+    ClockWarning,
+    DamagedError,
+    NameRefusedError,
+    NotFoundError,
+    ParamsError,
+    ParamsWarning,
+    StateError,
+    StorageError,
+    TrackerError,
+    TrackerWarning,
+    VersionError,
+)
+from tracker.identity import uid
+from tracker.ledger import Ledger
+from tracker.project import Project
+from tracker.session import Session
+from tracker.terms import Durability, ExistingRun, Status, StorageMode
+from tracker.version import VERSION as __version__
+
+__all__ = [
+    "AmbiguousError",
+    "ClockWarning",
+    "DamagedError",
+    "Durability",
+    "ExistingRun",
+    "Ledger",
+    "NameRefusedError",
+    "NotFoundError",
+    "ParamsError",
+    "ParamsWarning",
+    "Project",
+    "Session",
+    "StateError",
+    "Status",
+    "StorageError",
+    "StorageMode",
+    "TrackerError",
+    "TrackerWarning",
+    "VersionError",
+    "__version__",
+    "uid",
+]

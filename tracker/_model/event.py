@@ -1,0 +1,241 @@
+"""The tagged union of events, and payload bytes <-> events.
+
+Knows what is recorded; never when or where it is stored.
+
+Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from tracker.errors import DamagedError
+from tracker.terms import AttemptId, RunRef, WriterId
+
+FORMAT = 1
+
+
+class File(NamedTuple):
+    """A file of an attempt: `path` is POSIX below the root, or absolute if external; digest is BLAKE3."""
+
+    name: str
+    path: str
+    size: int | None
+    digest: bytes | None
+    external: bool
+
+
+class Attachment(NamedTuple):
+    """A file named as the attempt's before it is sealed."""
+
+    name: str
+    path: str
+    external: bool
+
+
+class _Event(Struct, frozen=True, array_like=True, gc=False, tag_field="tag"):
+    pass
+
+
+class Created(_Event, frozen=True, tag="created"):
+    run: RunRef
+    params: str
+    key: str | None
+    mode: str
+
+
+class Started(_Event, frozen=True, tag="started"):
+    run: RunRef
+    time_ms: int
+    supersedes: list[AttemptId]
+    claim: int
+    mode: str
+    environment: bytes | None
+
+
+class Attached(_Event, frozen=True, tag="attached"):
+    run: RunRef
+    attempt: AttemptId
+    files: list[Attachment]
+
+
+class Summary(_Event, frozen=True, tag="summary"):
+    run: RunRef
+    attempt: AttemptId
+    values: dict[str, Any]
+
+
+class Done(_Event, frozen=True, tag="done"):
+    run: RunRef
+    attempt: AttemptId
+    time_ms: int
+    files: list[File]
+
+
+class Failed(_Event, frozen=True, tag="failed"):
+    run: RunRef
+    attempt: AttemptId
+    time_ms: int
+    files: list[File]
+    type: str
+    message: str
+    traceback: bytes | None
+
+
+class Interrupted(_Event, frozen=True, tag="interrupted"):
+    run: RunRef
+    attempt: AttemptId
+    time_ms: int
+    files: list[File]
+    signal: str | None
+    restarts: int
+
+
+class Lost(_Event, frozen=True, tag="lost"):
+    run: RunRef
+    attempt: AttemptId
+    time_ms: int
+    reason: str
+
+
+class Tagged(_Event, frozen=True, tag="tagged"):
+    run: RunRef
+    added: list[str]
+    removed: list[str]
+
+
+class Noted(_Event, frozen=True, tag="noted"):
+    run: RunRef
+    text: str
+
+
+class Removed(_Event, frozen=True, tag="removed"):
+    run: RunRef
+    reason: str
+
+
+class Restored(_Event, frozen=True, tag="restored"):
+    run: RunRef
+    reason: str
+
+
+class Purged(_Event, frozen=True, tag="purged"):
+    run: RunRef
+    digests: list[bytes]
+
+
+class Rule(_Event, frozen=True, tag="rule"):
+    kind: str
+    path: str
+    value: str | None
+
+
+RunEvent = (
+    Created
+    | Started
+    | Attached
+    | Summary
+    | Done
+    | Failed
+    | Interrupted
+    | Lost
+    | Tagged
+    | Noted
+    | Removed
+    | Restored
+    | Purged
+)
+Event = RunEvent | Rule
+End = Done | Failed | Interrupted
+"""The events that seal an attempt's files."""
+
+
+class Opened(Struct, frozen=True):
+    """The OPEN payload: who writes this segment."""
+
+    format: int
+    writer: WriterId
+    segment: int
+    host: str
+    boot: str | None
+    pidns: int | None
+    pid: int
+    pid_start: int | None
+    user: str
+    version: str
+    time: int
+    previous: str | None
+
+
+class Sealed(Struct, frozen=True):
+    """The SEAL payload."""
+
+    frames: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_events_decoder = msgspec.msgpack.Decoder(list[Event])
+_event_decoder = msgspec.msgpack.Decoder(Event)
+_raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_opened_decoder = msgspec.msgpack.Decoder(Opened)
+KINDS = frozenset(
+    str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule)
+)
+
+
+def encode_events(events: list[Event]) -> bytes:
+    """The payload of an EVENTS frame. Cost: 0.5 µs an event."""
+    return _encoder.encode(events)
+
+
+def encode_opened(opened: Opened) -> bytes:
+    """The payload of an OPEN frame."""
+    return _encoder.encode(opened)
+
+
+def encode_sealed(frames: int) -> bytes:
+    """The payload of a SEAL frame in a file of `frames` frames, itself included."""
+    return _encoder.encode(Sealed(frames))
+
+
+def decode_events(payload: memoryview | bytes, where: str = "an EVENTS frame") -> list[Event]:
+    """The events of a payload; unknown kinds are left out.
+
+    Raises: DamagedError when it is no array of events, or a known event breaks its fields.
+    Cost: 0.4 to 1 µs an event.
+    """
+    try:
+        return _events_decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError):
+        return [event for event in _decode_singly(payload, where) if event is not None]
+
+
+def _decode_singly(payload: memoryview | bytes, where: str) -> list[Event | None]:
+    try:
+        raws = _raws_decoder.decode(payload)
+        return [_decode_known(raw) for raw in raws]
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise DamagedError(where, f"not events: {error}", spec="spec/events.md section 2") from error
+
+
+def _decode_known(raw: msgspec.Raw) -> Event | None:
+    """The event, or None if its kind is unknown to this release."""
+    try:
+        event: Event = _event_decoder.decode(raw)
+    except msgspec.ValidationError:
+        fields = msgspec.msgpack.decode(raw)
+        if isinstance(fields, list) and fields and isinstance(fields[0], str) and fields[0] not in KINDS:
+            return None
+        raise
+    return event
+
+
+def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> Opened:
+    """Who writes the segment. Raises: DamagedError."""
+    try:
+        return _opened_decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DamagedError(where, f"not an OPEN payload: {error}", spec="spec/log.md section 3") from error

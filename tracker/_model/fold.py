@@ -1,0 +1,384 @@
+"""Frames in, state out: the history of each run, and what a history means.
+
+A history is the set of a run's events, each under its stamp, its place in the order over all writers.
+Adding a frame twice, or in another order, gives the same set; what it means is a pure function of the set.
+So state is commutative, idempotent and associative over copies (I9). Opens no file, reads no clock.
+
+Spec: spec/events.md sections 3 and 5; spec/log.md sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from tracker._model.event import (
+    Attached,
+    Attachment,
+    Created,
+    Done,
+    Event,
+    Failed,
+    File,
+    Interrupted,
+    Lost,
+    Noted,
+    Removed,
+    Restored,
+    Rule,
+    RunEvent,
+    Started,
+    Summary,
+    Tagged,
+)
+from tracker._model.lifecycle import MOVES, next_status
+from tracker._model.names import split_ref
+from tracker.terms import AttemptId, RunRef, Status, Uid, WriterId
+
+Stamp = tuple[int, WriterId, int, int, str]
+"""(clock, writer, seq, position in the frame, prefix hash of a forked frame or ""): the order of events."""
+
+History = dict[Stamp, RunEvent]
+"""The set of one run's events."""
+
+
+class State(Struct):
+    """All histories and rules of some frames.
+
+    `unproven` names runs with events from salvaged frames; `repeats` leads from a key to runs created under
+    it whose uid is another; `strays` are refs that name no run, whose events are left out.
+    """
+
+    runs: dict[RunRef, History] = {}
+    rules: dict[Stamp, Rule] = {}
+    unproven: set[RunRef] = set()
+    repeats: dict[str, set[RunRef]] = {}
+    strays: set[str] = set()
+
+
+class Attempt(Struct, frozen=True):
+    """One execution of a run, as its events tell. Times are Unix milliseconds."""
+
+    id: AttemptId
+    status: Status
+    head: bool
+    started_ms: int | None
+    ended_ms: int | None
+    supersedes: list[AttemptId]
+    claim: int
+    mode: str | None
+    environment: bytes | None
+    end: RunEvent | None
+    end_stamp: Stamp | None
+    files: list[File]
+    summary: dict[str, Any]
+
+    @property
+    def writer(self) -> WriterId:
+        """The process that began it."""
+        return WriterId(self.id.rpartition("-")[0])
+
+
+class Run(Struct, frozen=True):
+    """What the history of a run means."""
+
+    ref: RunRef
+    relpath: str
+    identifier: str
+    uid: Uid
+    key: Uid | None
+    params: str | None
+    mode: str | None
+    status: Status
+    removed: bool
+    divergent: bool
+    unproven: bool
+    canonical: AttemptId | None
+    first: Stamp
+    attempts: list[Attempt]
+    tags: list[str]
+    notes: list[str]
+    summary: dict[str, Any]
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The canonical attempt, or None if none was begun."""
+        return next((a for a in self.attempts if a.id == self.canonical), None)
+
+
+def attempt_id(writer: str, seq: int) -> AttemptId:
+    """The id of the attempt begun in frame `seq` of `writer`."""
+    return AttemptId(f"{writer}-{seq}")
+
+
+def absorb(
+    state: State,
+    events: Iterable[Event],
+    clock: int,
+    writer: WriterId,
+    seq: int,
+    *,
+    fork: str = "",
+    proven: bool = True,
+) -> None:
+    """Add the events of one frame to `state`. Cost: 0.3 µs an event."""
+    runs = state.runs
+    for position, event in enumerate(events):
+        stamp = (clock, writer, seq, position, fork)
+        if isinstance(event, Rule):
+            state.rules[stamp] = event
+            continue
+        history = runs.get(event.run)
+        if history is not None:
+            history[stamp] = event
+        elif _is_ref(event.run):
+            runs[event.run] = {stamp: event}
+        else:
+            state.strays.add(event.run)
+            continue
+        if type(event) is Created and event.key is not None and not event.run.endswith(event.key):
+            state.repeats.setdefault(event.key, set()).add(event.run)
+        if not proven:
+            state.unproven.add(event.run)
+
+
+def _is_ref(text: str) -> bool:
+    try:
+        split_ref(text)
+    except ValueError:
+        return False
+    return True
+
+
+def join(a: History, b: History) -> History:
+    """The union of two sets of one run's events."""
+    return a | b
+
+
+class _Draft:
+    """An attempt while its events are read in order."""
+
+    __slots__ = ("attached", "end", "end_stamp", "id", "place", "started", "status", "summary")
+
+    def __init__(self, id_: AttemptId, place: Stamp) -> None:
+        self.id = id_
+        self.place = place
+        self.started: Started | None = None
+        self.status = Status.RUNNING
+        self.end: RunEvent | None = None
+        self.end_stamp: Stamp | None = None
+        self.attached: dict[str, tuple[Stamp, Attachment]] | None = None
+        self.summary: dict[str, Any] = {}
+
+
+def run_of(ref: RunRef, history: History, *, unproven: bool = False) -> Run:
+    """What `history` means: the run's record, attempts and status.
+
+    Cost: about 5 µs for a run of one attempt. Spec: spec/events.md section 3.
+    """
+    order = sorted(history) if len(history) > 1 else list(history)
+    relpath, identifier, uid = split_ref(ref)
+    created: Created | None = None
+    drafts: dict[AttemptId, _Draft] = {}
+    tags: dict[str, bool] = {}
+    notes: list[str] = []
+    removed = False
+    for stamp in order:
+        event = history[stamp]
+        kind = type(event)
+        if kind is Created:
+            created = created or event  # type: ignore[assignment]
+        elif kind is Started:
+            _begin(drafts, stamp, event)  # type: ignore[arg-type]
+        elif kind in _OF_ATTEMPTS:
+            _advance(drafts, stamp, event)
+        elif kind is Tagged:
+            tags.update(dict.fromkeys(event.added, True) | dict.fromkeys(event.removed, False))  # type: ignore[union-attr]
+        elif kind is Noted:
+            notes.append(event.text)  # type: ignore[union-attr]
+        elif kind is Removed or kind is Restored:
+            removed = kind is Removed
+    attempts = _finished(drafts)
+    canonical = _canonical(attempts)
+    return Run(
+        ref=ref,
+        relpath=relpath,
+        identifier=identifier,
+        uid=uid,
+        key=None if created is None else _uid_or_none(created.key),
+        params=None if created is None else created.params,
+        mode=None if created is None else created.mode,
+        status=Status.PENDING if canonical is None else canonical.status,
+        removed=removed,
+        divergent=len(attempts) > 1 and _is_divergent(attempts),
+        unproven=unproven,
+        canonical=None if canonical is None else canonical.id,
+        first=order[0],
+        attempts=attempts,
+        tags=sorted(tag for tag, there in tags.items() if there),
+        notes=notes,
+        summary={} if canonical is None else canonical.summary,
+    )
+
+
+_OF_ATTEMPTS = (Done, Attached, Failed, Interrupted, Lost, Summary)
+
+
+def _uid_or_none(key: str | None) -> Uid | None:
+    return None if key is None else Uid(key)
+
+
+def _begin(drafts: dict[AttemptId, _Draft], stamp: Stamp, event: Started) -> None:
+    id_ = attempt_id(stamp[1], stamp[2])
+    draft = drafts.get(id_)
+    if draft is None:
+        draft = drafts[id_] = _Draft(id_, stamp)
+    if draft.started is None:
+        draft.started, draft.place = event, stamp
+
+
+def _advance(drafts: dict[AttemptId, _Draft], stamp: Stamp, event: Any) -> None:
+    draft = drafts.get(event.attempt)
+    if draft is None:
+        draft = drafts[event.attempt] = _Draft(event.attempt, stamp)
+    kind = type(event)
+    if kind is Attached:
+        attached = draft.attached = draft.attached or {}
+        attached.update((file.name, (stamp, file)) for file in event.files)
+    elif kind is Summary:
+        draft.summary = draft.summary | event.values
+    elif MOVES[kind] is (after := next_status(draft.status, kind)):
+        draft.status, draft.end, draft.end_stamp = after, event, stamp
+
+
+def _finished(drafts: dict[AttemptId, _Draft]) -> list[Attempt]:
+    """The attempts in the order of their places."""
+    if len(drafts) == 1:
+        return [_attempt(draft, head=True) for draft in drafts.values()]
+    superseded = {id_ for d in drafts.values() if d.started for id_ in d.started.supersedes}
+    if superseded.issuperset(drafts):
+        superseded = set()
+    ordered = sorted(drafts.values(), key=lambda d: d.place)
+    return [_attempt(draft, head=draft.id not in superseded) for draft in ordered]
+
+
+def _attempt(draft: _Draft, *, head: bool) -> Attempt:
+    started, end = draft.started, draft.end
+    return Attempt(
+        id=draft.id,
+        status=draft.status,
+        head=head,
+        started_ms=None if started is None else started.time_ms,
+        ended_ms=None if end is None else end.time_ms,  # type: ignore[union-attr]
+        supersedes=[] if started is None else started.supersedes,
+        claim=0 if started is None else started.claim,
+        mode=None if started is None else started.mode,
+        environment=None if started is None else started.environment,
+        end=end,
+        end_stamp=draft.end_stamp,
+        files=_files(draft),
+        summary=draft.summary,
+    )
+
+
+def _files(draft: _Draft) -> list[File]:
+    """Those sealed by the end, and those attached where no end has sealed them since."""
+    end = draft.end
+    sealed = end.files if isinstance(end, (Done, Failed, Interrupted)) else None
+    if draft.attached is None:
+        return sorted(sealed or [])
+    files = {file.name: file for file in sealed or []}
+    for stamp, (name, path, external) in draft.attached.values():
+        if sealed is None or (draft.end_stamp is not None and stamp > draft.end_stamp):
+            files[name] = File(name, path, None, None, external)
+    return [files[name] for name in sorted(files)]
+
+
+def _canonical(attempts: list[Attempt]) -> Attempt | None:
+    if len(attempts) < 2:
+        return attempts[0] if attempts else None
+    heads = [a for a in attempts if a.head]
+    done = [a for a in heads if a.status is Status.DONE]
+    return min(done, key=lambda a: a.end_stamp or ()) if done else heads[-1]
+
+
+def _is_divergent(attempts: list[Attempt]) -> bool:
+    sealed = [
+        {f.name: (f.size, f.digest) for f in a.end.files}  # type: ignore[union-attr]
+        for a in attempts
+        if a.head and a.status is Status.DONE
+    ]
+    return any(files != sealed[0] for files in sealed[1:])
+
+
+def state_as_json(state: State) -> dict[str, Any]:
+    """The whole state as one object of plain values. Spec: spec/events.md section 5."""
+    runs = [run_of(ref, history, unproven=ref in state.unproven) for ref, history in state.runs.items()]
+    rules = [state.rules[stamp] for stamp in sorted(state.rules)]
+    return {
+        "format": 1,
+        "runs": [run_as_json(run) for run in sorted(runs, key=lambda run: run.first)],
+        "rules": [[rule.kind, rule.path, rule.value] for rule in rules],
+    }
+
+
+def run_as_json(run: Run) -> dict[str, Any]:
+    """One run of the state object. Spec: spec/events.md section 5."""
+    return {
+        "ref": run.ref,
+        "relpath": run.relpath,
+        "identifier": run.identifier,
+        "uid": run.uid,
+        "key": run.key,
+        "params": run.params,
+        "mode": run.mode,
+        "status": str(run.status),
+        "removed": run.removed,
+        "divergent": run.divergent,
+        "unproven": run.unproven,
+        "canonical": run.canonical,
+        "first": list(run.first[:4]),
+        "tags": run.tags,
+        "notes": run.notes,
+        "summary": run.summary,
+        "attempts": [_attempt_as_json(attempt) for attempt in run.attempts],
+    }
+
+
+def _attempt_as_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "id": attempt.id,
+        "status": str(attempt.status),
+        "head": attempt.head,
+        "started": attempt.started_ms,
+        "ended": attempt.ended_ms,
+        "supersedes": attempt.supersedes,
+        "claim": attempt.claim,
+        "mode": attempt.mode,
+        "environment": hex_or_none(attempt.environment),
+        "error": error_as_json(attempt.end),
+        "interrupt": interrupt_as_json(attempt.end),
+        "files": [[f.name, f.path, f.size, hex_or_none(f.digest), f.external] for f in attempt.files],
+        "summary": attempt.summary,
+    }
+
+
+def hex_or_none(digest: bytes | None) -> str | None:
+    """A digest as people write it."""
+    return None if digest is None else digest.hex()
+
+
+def error_as_json(end: RunEvent | None) -> dict[str, str | None] | None:
+    """The `error` member of an attempt that ended so."""
+    if not isinstance(end, Failed):
+        return None
+    return {"type": end.type, "message": end.message, "traceback": hex_or_none(end.traceback)}
+
+
+def interrupt_as_json(end: RunEvent | None) -> dict[str, str | int | None] | None:
+    """The `interrupt` member of an attempt that ended so."""
+    if not isinstance(end, Interrupted):
+        return None
+    return {"signal": end.signal, "restarts": end.restarts}

@@ -1,0 +1,325 @@
+"""The disposable SQLite index: takes histories, answers look-ups and filters.
+
+Never the truth: it may be deleted at any time, lives outside the tree, and says which files it covers. It
+knows rows, not frames; whoever fills it decides what is current.
+
+Spec: spec/layout.md section 7.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from tracker._codec.canonical import twin_key
+from tracker._codec.digest import uid_of
+from tracker._model.event import Rule, RunEvent
+from tracker._model.fold import History, Run, Stamp, State, join, run_of
+from tracker._model.names import fold_name, run_ref
+from tracker.terms import RunRef, Status, WriterId
+
+VERSION = 1
+BUSY_S = 120.0
+
+_SCHEMA = """
+create table meta(key text primary key, value);
+create table covers(path text primary key, size integer, mtime_ns integer, damaged integer) without rowid;
+create table runs(
+    id integer primary key, uid text, identifier text, relpath text, key text, status text, mode text,
+    params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven integer,
+    twin text);
+create table histories(id integer primary key, events blob);
+create table rules(clock integer, writer text, seq integer, pos integer, fork text, kind text, path text, value text,
+    primary key(clock, writer, seq, pos, fork)) without rowid;
+create index runs_uid on runs(uid, identifier, relpath);
+create index runs_repeats on runs(key) where key <> uid;
+create index runs_clock on runs(clock);
+create index runs_twins on runs(twin) where twin is not null;
+create table spellings(kind text, folded text, text text, primary key(kind, folded, text)) without rowid;
+"""
+
+_PRAGMAS = ("journal_mode = wal", "synchronous = normal", "temp_store = memory", "cache_size = -32768")
+
+
+class Cover(NamedTuple):
+    """A write-once file that the rows were made of; its size and mtime matter where it is damaged."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    damaged: bool
+
+
+class Row(NamedTuple):
+    """What a look-up needs of a run. Order of fields as selected."""
+
+    id: int
+    uid: str
+    identifier: str
+    relpath: str
+    key: str | None
+    status: Status
+    mode: str | None
+    params: str | None
+
+
+class Entry(NamedTuple):
+    """One event of a history, as the index keeps it."""
+
+    stamp: Stamp
+    event: RunEvent
+
+
+_COLUMNS = "id, uid, identifier, relpath, key, status, mode, params"
+_histories_encoder = msgspec.msgpack.Encoder()
+_histories_decoder = msgspec.msgpack.Decoder(list[Entry])
+
+
+class Filter(Struct, frozen=True):
+    """Which runs: each field that is not None must match; `uid` is a prefix."""
+
+    relpath: str | None = None
+    identifier: str | None = None
+    uid: str | None = None
+    key: str | None = None
+    status: Status | None = None
+    removed: bool | None = False
+
+    def matches(self, run: Run) -> bool:
+        """True if `run` is one of those wanted."""
+        wanted = (self.relpath, self.identifier, self.key, self.status, self.removed)
+        has = (run.relpath, run.identifier, run.key, run.status, run.removed)
+        return all(w is None or w == h for w, h in zip(wanted, has, strict=True)) and run.uid.startswith(
+            self.uid or ""
+        )
+
+
+class Index:
+    """One SQLite file, or memory where `path` is None. One thread at a time; the ledger holds the lock.
+
+    Raises: sqlite3.Error from any method when the file is not fit for use; the caller drops it.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self._db = sqlite3.connect(
+            path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        for pragma in _PRAGMAS:
+            self._db.execute(f"pragma {pragma}").fetchone()
+        self._make_schema()
+
+    def _make_schema(self) -> None:
+        if self._version() == VERSION:
+            return
+        with self.transaction():
+            if self._version() == VERSION:
+                return
+            names = self._db.execute("select name from sqlite_master where type = 'table'").fetchall()
+            for (name,) in names:
+                self._db.execute(f'drop table "{name}"')
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"pragma user_version = {VERSION}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("pragma user_version").fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile."""
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._db.close()
+
+    def clear(self) -> None:
+        """Forget everything; inside a transaction."""
+        for table in ("covers", "runs", "histories", "rules", "spellings", "meta"):
+            self._db.execute(f"delete from {table}")
+
+    def covers(self) -> dict[str, Cover]:
+        """Which files the rows were made of."""
+        rows = self._db.execute("select path, size, mtime_ns, damaged from covers")
+        return {row[0]: Cover(*row) for row in rows}
+
+    def set_covers(self, covers: Iterable[Cover], gone: Iterable[str] = ()) -> None:
+        """Say that these files are in, and that those no longer need to be."""
+        self._db.executemany("delete from covers where path = ?", ((path,) for path in gone))
+        self._db.executemany("insert or replace into covers values (?, ?, ?, ?)", covers)
+
+    def clock(self) -> int:
+        """The greatest clock the index has read."""
+        row = self._db.execute("select value from meta where key = 'clock'").fetchone()
+        return int(row[0]) if row else 0
+
+    def absorb(self, state: State, clock: int) -> None:
+        """Add histories to the rows; inside a transaction. Cost: about 15 µs a run."""
+        new: list[tuple[int, Run, History]] = []
+        old: list[tuple[int, Run, History]] = []
+        next_id = self._db.execute("select coalesce(max(id), 0) + 1 from runs").fetchone()[0]
+        for ref, history in state.runs.items():
+            known = self._known(ref) if next_id > 1 else None
+            unproven = ref in state.unproven or (known is not None and bool(known[2]))
+            if known is None:
+                new.append((next_id + len(new), run_of(ref, history, unproven=unproven), history))
+            else:
+                union = join(_decode_history(known[1]), history)
+                old.append((known[0], run_of(ref, union, unproven=unproven), union))
+        self._insert(new)
+        self._update(old)
+        names = {(kind, fold_name(text), text) for run in (r for _, r, _ in new) for kind, text in _names_of(run)}
+        self._db.executemany("insert or ignore into spellings values (?, ?, ?)", names)
+        rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
+        self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
+        self._db.execute("insert or replace into meta values ('clock', max(?, ?))", (clock, self.clock()))
+
+    def _known(self, ref: RunRef) -> tuple[int, bytes, int] | None:
+        head, _, uid = ref.rpartition("/")
+        relpath, _, identifier = head.rpartition("/")
+        found: tuple[int, bytes, int] | None = self._db.execute(
+            "select r.id, h.events, r.unproven from runs r join histories h on h.id = r.id "
+            "where uid = ? and identifier = ? and relpath = ?",
+            (uid, identifier, relpath),
+        ).fetchone()
+        return found
+
+    def _insert(self, rows: list[tuple[int, Run, History]]) -> None:
+        self._db.executemany(
+            "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (_values(id_, run) for id_, run, _ in rows)
+        )
+        self._db.executemany(
+            "insert into histories values (?, ?)", ((id_, _encode_history(history)) for id_, _, history in rows)
+        )
+
+    def _update(self, rows: list[tuple[int, Run, History]]) -> None:
+        self._db.executemany(
+            "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_values(id_, run) for id_, run, _ in rows),
+        )
+        self._db.executemany(
+            "update histories set events = ? where id = ?", ((_encode_history(history), id_) for id_, _, history in rows)
+        )
+
+    def with_uid(self, uid: str, relpath: str) -> list[RunRef]:
+        """The runs of a namespace that share a uid, and so a folder."""
+        found = self._db.execute("select identifier from runs where uid = ? and relpath = ?", (uid, relpath))
+        return [run_ref(relpath, identifier, uid) for (identifier,) in found]
+
+    def twins(self, twin: str, identifier: str, relpath: str) -> list[str]:
+        """The canonical texts of the runs whose numbers, taken as doubles, give the uid `twin`."""
+        found = self._db.execute(
+            "select params from runs where (twin = ? or uid = ?) and identifier = ? and relpath = ?",
+            (twin, twin, identifier, relpath),
+        )
+        return [params for (params,) in found if params is not None]
+
+    def spellings(self, kind: str, folded: str) -> list[str]:
+        """The names of a kind ("relpath", "identifier") that are equal after folding."""
+        found = self._db.execute("select text from spellings where kind = ? and folded = ?", (kind, folded))
+        return [text for (text,) in found]
+
+    def relpaths(self) -> list[str]:
+        """Every namespace that has a run, "" for the root."""
+        return [text for (text,) in self._db.execute("select text from spellings where kind = 'relpath'")]
+
+    def history(self, ref: RunRef) -> tuple[History, bool] | None:
+        """The history of a run, and whether a salvaged frame is in it. Cost: 8 µs."""
+        known = self._known(ref)
+        return None if known is None else (_decode_history(known[1]), bool(known[2]))
+
+    def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
+        """The row of a run. Cost: 4 µs, whatever the number of runs."""
+        found = self._db.execute(
+            f"select {_COLUMNS} from runs where uid = ? and identifier = ? and relpath = ?", (uid, identifier, relpath)
+        ).fetchone()
+        return None if found is None else Row(*found)
+
+    def repeats(self, key: str, identifier: str, relpath: str) -> list[RunRef]:
+        """The refs of the repeats of a key."""
+        found = self._db.execute(
+            "select uid from runs where key = ? and key <> uid and identifier = ? and relpath = ?",
+            (key, identifier, relpath),
+        )
+        return [run_ref(relpath, identifier, uid) for (uid,) in found]
+
+    def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, bool]]:
+        """The histories of the runs that match, in the order of their first events. Cost: 6 µs a run."""
+        where, values = _where(wanted)
+        found = self._db.execute(
+            f"select relpath, identifier, uid, events, unproven from runs join histories using (id){where} "
+            "order by clock, writer, seq, pos",
+            values,
+        )
+        for relpath, identifier, uid, events, unproven in found:
+            yield run_ref(relpath, identifier, uid), _decode_history(events), bool(unproven)
+
+    def rules(self) -> dict[Stamp, Rule]:
+        """The store's rules under their stamps."""
+        rows = self._db.execute("select clock, writer, seq, pos, fork, kind, path, value from rules")
+        return {(c, WriterId(w), s, p, f): Rule(kind, path, value) for c, w, s, p, f, kind, path, value in rows}
+
+
+def remove_files(path: str) -> None:
+    """Delete an index file and its companions; they are a cache."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            os.unlink(path + suffix)
+        except FileNotFoundError:
+            continue
+
+
+def twin_of(run: Run) -> str | None:
+    """The uid its params would have with every number a double; None if that is its own."""
+    if run.params is None:
+        return None
+    text = run.params.encode()
+    key = twin_key(text)
+    return None if key == text else uid_of(key)
+
+
+def _names_of(run: Run) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("relpath", run.relpath), ("identifier", run.identifier)
+
+
+def _values(id_: int, run: Run) -> tuple[Any, ...]:
+    clock, writer, seq, pos, _ = run.first
+    return (
+        id_, run.uid, run.identifier, run.relpath, run.key, str(run.status), run.mode, run.params,
+        clock, writer, seq, pos, run.removed, run.unproven, twin_of(run),
+    )  # fmt: skip
+
+
+def _where(wanted: Filter) -> tuple[str, list[Any]]:
+    clauses: list[str] = []
+    values: list[Any] = []
+    for column in ("relpath", "identifier", "key", "status", "removed"):
+        value = getattr(wanted, column)
+        if value is not None:
+            clauses.append(f"{column} = ?")
+            values.append(str(value) if column == "status" else value)
+    if wanted.uid is not None:
+        clauses.append("uid >= ? and uid < ?")
+        values += [wanted.uid, wanted.uid + "g"]  # 'g' follows every hex digit
+    return (" where " + " and ".join(clauses) if clauses else ""), values
+
+
+def _encode_history(history: History) -> bytes:
+    return _histories_encoder.encode(list(history.items()))
+
+
+def _decode_history(events: bytes) -> History:
+    return {stamp: event for stamp, event in _histories_decoder.decode(events)}

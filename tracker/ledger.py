@@ -1,0 +1,481 @@
+"""One root's ledger in one process: the only place that orders writes.
+
+Files, then the event (the commit point), then manifest; look-ups that are current. Knows events and runs;
+where users' files lie and what a session means is told above.
+
+Spec: spec/log.md sections 5, 6 and 8.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from tracker._disk import durable, host
+from tracker._disk.host import Clock
+from tracker._model.event import Attachment, Created, End, Event, Started
+from tracker._model.fold import Attempt, Run, attempt_id
+from tracker._model.manifest import Ended, encode_manifest, manifest_of
+from tracker._model.names import FORMAT, LEDGER, STORE, run_ref
+from tracker._store import objects, segments
+from tracker._store.index import Filter, Row
+from tracker._store.journal import Appended, Journal
+from tracker._store.manifests import put_manifest
+from tracker.errors import ClockWarning, NameRefusedError, NotFoundError, StorageError, TrackerWarning
+from tracker.lookup import Lookup
+from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
+from tracker.version import VERSION
+
+SEAL_AGAIN_S = 10.0
+"""done() seals the journal unless this process sealed at one within so many seconds."""
+
+CLOCK_AHEAD_MAX_MS = 10 * 60 * 1000
+CLOCK_WARN_MS = 60 * 1000
+
+TIMER_S = (300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 19200.0, 21600.0)
+"""How long unsealed events may lie in a journal; the last is repeated."""
+
+
+class OpenRun(Struct):
+    """What this process holds of a run that it executes: shared by all sessions of the run."""
+
+    attempt: AttemptId | None = None
+    started: Started | None = None
+    created: Created | None = None
+    handed: dict[str, str] = {}
+    """Paths given out and not attached, below the root, with the names they were asked for."""
+    attached: dict[str, Attachment] = {}
+    is_running: bool = False
+
+
+class Ledger:
+    """The history of one root: append events, look runs up. Safe for threads and across fork.
+
+    Get it from `open_ledger`: there is one a root and process. Nothing is made on disk before the first event.
+    """
+
+    def __init__(self, root: Path, *, clock: Clock = host.now_ms) -> None:
+        self.root = root
+        self.lookup = Lookup(str(root))
+        self._clock = clock
+        self._last = 0
+        self._lock = threading.RLock()
+        self._journal: Journal | None = None
+        self._sealed_at_s = -1e9
+        self._timer: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._refreshed = False
+        self._root_fd = -1
+        self._root_inode: tuple[int, int] | None = None
+        self.open_runs: dict[RunRef, OpenRun] = {}
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.root)!r})"
+
+    # Looking up
+
+    def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
+        """What is recorded of a run: of the last 0.1 s if it is done, else of this moment."""
+        with self._lock:
+            if self.lookup.is_stale():
+                self._refresh()
+                return self.lookup.row(uid, identifier, relpath)
+            row = self.lookup.row(uid, identifier, relpath)
+            if row is not None and row.status is Status.DONE:
+                return row
+            before = self.lookup.generation
+            self._refresh()
+            return row if before == self.lookup.generation else self.lookup.row(uid, identifier, relpath)
+
+    def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
+        """The repeats of a key, in the order of their first events, as of the last look."""
+        with self._lock:
+            return self.lookup.repeats(key, identifier, relpath)
+
+    def run(self, ref: RunRef) -> Run | None:
+        """All that is known of a run at this moment. Cost: 20 µs."""
+        with self._lock:
+            self._refresh()
+            return self.lookup.run(ref)
+
+    def find(self, wanted: Filter | None = None) -> list[Run]:
+        """The runs that match, in the order of their first events. Cost: 15 µs a run."""
+        with self._lock:
+            self._refresh()
+            return list(self.lookup.find(wanted or Filter()))
+
+    def refresh(self) -> int:
+        """Be current; return a number that moves whenever an answer may have changed."""
+        with self._lock:
+            self._refresh()
+            return self.lookup.generation
+
+    def _refresh(self) -> None:
+        self.lookup.refresh()
+        self._refreshed = True
+
+    def relpaths(self) -> set[str]:
+        """The namespaces that have runs."""
+        with self._lock:
+            self._refresh()
+            return self.lookup.relpaths()
+
+    def others_with_uid(self, uid: str, relpath: str, ref: RunRef) -> list[RunRef]:
+        """Recorded runs of other identifiers that share this run's folder, as of the last look."""
+        with self._lock:
+            return sorted(self.lookup.with_uid(uid, relpath) - {ref})
+
+    def superseded_by_a_start(self, run: Run) -> list[AttemptId]:
+        """The heads that a start sets aside: those not RUNNING, and those whose writer is provably dead.
+
+        Spec: spec/events.md section 4.
+        """
+        mine = self.open_runs.get(run.ref)
+        own = None if mine is None else mine.attempt
+        return [a.id for a in run.attempts if a.head and (a.status is not Status.RUNNING or self._is_over(a, own))]
+
+    def _is_over(self, attempt: Attempt, own: AttemptId | None) -> bool:
+        """True for an attempt of this process, which has given it up, and for one of a dead process."""
+        if attempt.id == own or attempt.writer == self.writer:
+            return True
+        opened = self.lookup.opened_by(attempt.writer)
+        return opened is not None and host.is_dead(opened, host.this_process()) is True
+
+    def refuse_spellings(self, relpath: str, identifier: str) -> None:
+        """Refuse a namespace or identifier of which another spelling is recorded. Raises: NameRefusedError.
+
+        Spec: spec/layout.md section 5.
+        """
+        for kind, text in (("relpath", relpath), ("identifier", identifier)):
+            others = self.lookup.spellings(kind, text) - {text}
+            if others:
+                other = min(others)
+                why = f"is one name with {other!r}, which is recorded, on some file systems"
+                raise NameRefusedError("namespace" if kind == "relpath" else kind, text, why, f"write {other!r}")
+
+    # Writing
+
+    @property
+    def writer(self) -> WriterId | None:
+        """This process's writer id, or None before its first event."""
+        return None if self._journal is None else self._journal.writer
+
+    def append(self, events_of: Callable[[AttemptId], list[Event]]) -> Appended:
+        """Append one frame; `events_of` is given the id an attempt begun in it would have.
+
+        It survives kill -9 from here on. Makes the store if there is none.
+
+        Raises: StorageError when the disk refuses; nothing of it is recorded then.
+        Cost: 15 µs for two events.
+        """
+        with self._lock:
+            journal = self._ensure_journal()
+            sealed = len(journal.sealed)
+            appended = journal.append(lambda seq: events_of(attempt_id(journal.writer, seq)))
+            self._note_seals(journal, sealed, appended)
+            return appended
+
+    def _note_seals(self, journal: Journal, before: int, appended: Appended) -> None:
+        """Tell the look-ups what was appended, and under which name it lies if that is sealed already.
+
+        A seal for want of room came before the frame, a seal that rescued it after.
+        """
+        names = journal.sealed[before:]
+        rescued = bool(names) and journal.is_empty
+        for name in names[:-1] if rescued else names:
+            self.lookup.note_sealed(name)
+        self.lookup.note(appended.events, appended.clock, journal.writer, appended.seq)
+        if rescued:
+            self.lookup.note_sealed(names[-1])
+
+    def commit(self, durability: Durability) -> None:
+        """Put what was appended beyond a power cut, as far as `durability` says. The commit point of done().
+
+        When this returns the events are on disk (FULL, LEDGER) or in the file (OFF). What a crash finds before
+        that is a journal with or without them; after it, with them, or a sealed segment. Seals the journal
+        unless this process sealed at a commit within the last 10 s, so that a long run lies in a
+        write-once file when its done() returns, and a fast sweep does not make a file a run.
+
+        Raises: StorageError; the events stay, and the next commit tries again.
+        """
+        with self._lock:
+            journal = self._journal
+            assert journal is not None, "there is nothing to commit before the first event"
+            now = time.monotonic()
+            if now - self._sealed_at_s >= SEAL_AGAIN_S or not journal.is_in_place():
+                self._seal(journal)
+                self._sealed_at_s = now
+            elif durability is not Durability.OFF:
+                sealed = len(journal.sealed)
+                try:
+                    journal.sync()
+                finally:
+                    for name in journal.sealed[sealed:]:
+                        self.lookup.note_sealed(name)
+
+    def seal(self) -> None:
+        """Publish what lies in the journal as a sealed segment. Raises: StorageError."""
+        with self._lock:
+            if self._journal is not None:
+                self._seal(self._journal)
+
+    def _seal(self, journal: Journal) -> None:
+        sealed = len(journal.sealed)
+        try:
+            journal.seal()
+        finally:
+            for name in journal.sealed[sealed:]:
+                self.lookup.note_sealed(name)
+
+    def put_object(self, data: bytes) -> Digest:
+        """Keep bytes under their digest, synced. Raises: StorageError."""
+        with self._lock:
+            self._ensure_store()
+            return objects.put_object(self.lookup.store_fd, data)
+
+    def put_manifest(self, created: Created, attempt: AttemptId, started: Started | None, end: End, at: Appended) -> None:
+        """Write the manifest of an end that was committed. A failure is a warning: `rebuild` makes it anew."""
+        ended = Ended(created.params, created.key, attempt, started, end, at.opened, at.seq, at.prefix)
+        path, data = encode_manifest(manifest_of(ended))
+        try:
+            put_manifest(self.lookup.store_fd, path, data)
+        except StorageError as error:
+            warnings.warn(f"{error}; the run is recorded, `tracker rebuild` makes its manifest", TrackerWarning, stacklevel=4)
+
+    # The store and its journal
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held over several calls that belong together."""
+        return self._lock
+
+    def root_fd(self) -> int:
+        """A descriptor of the root, with the store made. Below it users' folders are made.
+
+        Raises: NotFoundError when the root was moved or removed under this process; StorageError.
+        """
+        with self._lock:
+            self._ensure_store()
+            here = _inode_of(self.root)
+            if self._root_fd >= 0 and self._root_inode == here:
+                return self._root_fd
+            if self._journal is not None and self._root_fd >= 0:
+                raise NotFoundError(f"root {self.root}", "this process", "it was moved or removed: open a Project on its new place")
+            if self._root_fd >= 0:
+                os.close(self._root_fd)
+            self._root_fd = durable.open_root(str(self.root))
+            self._root_inode = here
+            return self._root_fd
+
+    def _ensure_store(self) -> None:
+        if self._journal is not None or self.lookup.open_store():
+            return
+        make_store(self.root)
+        assert self.lookup.open_store(), "the store was just made"
+
+    def _ensure_journal(self) -> Journal:
+        if self._journal is None:
+            self._ensure_store()
+            if not self._refreshed:
+                self._refresh()  # the clock is never behind an event that was there before
+            writer = host.new_writer_id(self._clock(), os.urandom(10))
+            ledger_fd = self.lookup.ledger_fd
+            self._journal = Journal(ledger_fd, writer, host.this_process(), VERSION, self._tick)
+            self.lookup.pin(writer)
+            self._clean(ledger_fd)
+            self._start_timer()
+        return self._journal
+
+    def _clean(self, ledger_fd: int) -> None:
+        """Publish what dead writers left, and drop what sealed segments hide: a favour to later readers."""
+        files = self.lookup.files()
+        me = host.this_process()
+        with contextlib.suppress(StorageError):  # nothing of ours is at stake
+            for place in segments.choose(files)[0]:
+                if place.name.kind == "open":
+                    segments.publish_dead(ledger_fd, place, me, self._clock() / 1000)
+            segments.unlink_ghosts(ledger_fd, files)
+
+    def _tick(self) -> int:
+        """The next value of the hybrid clock. Spec: spec/log.md section 6."""
+        now = self._clock()
+        seen = self.lookup.clock()
+        if seen > self._last:
+            self._adopt(seen, now)
+        self._last = max(self._last + 1, now << 16)
+        return self._last
+
+    def _adopt(self, seen: int, now_ms: int) -> None:
+        ahead_ms = (seen >> 16) - now_ms
+        if ahead_ms > CLOCK_WARN_MS:
+            warnings.warn(
+                f"another writer's clock is {ahead_ms // 1000} s ahead of this host's; set the clocks by NTP",
+                ClockWarning,
+                stacklevel=6,
+            )
+        self._last = max(self._last, min(seen, (now_ms + CLOCK_AHEAD_MAX_MS) << 16))
+
+    def _start_timer(self) -> None:
+        if self._timer is None or not self._timer.is_alive():
+            me = weakref.ref(self)
+            self._timer = threading.Thread(target=_keep_sealing, args=(me, self._wake), name="tracker-seal", daemon=True)
+            self._timer.start()
+
+    def close(self) -> None:
+        """Seal and give back the descriptors; a later event begins a new writer.
+
+        Raises: StorageError when sealing fails; the journal then stays as `.open`, readable by all.
+        """
+        with self._lock:
+            self._wake.set()
+            if self._journal is None:
+                self.lookup.close_store()
+                return
+            try:
+                self._seal(self._journal)
+            finally:
+                self._journal.close()
+                self._journal = None
+                self.lookup.close_store()
+                self._wake = threading.Event()
+                self._timer = None
+
+    def _forget_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._timer = None
+        self._refreshed = False
+        self._sealed_at_s = -1e9
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.lookup.forget_after_fork()
+
+
+def _keep_sealing(of: weakref.ref[Ledger], wake: threading.Event) -> None:
+    """Seal what has lain unsealed for a while; back off, as an idle process need not make files."""
+    for wait_s in _forever(TIMER_S):
+        if wake.wait(wait_s):
+            return
+        ledger = of()
+        if ledger is None:
+            return
+        with contextlib.suppress(StorageError):  # the next commit or the exit meets it again, and tells
+            ledger.seal()
+        del ledger
+
+
+def _forever(waits: tuple[float, ...]) -> Iterator[float]:
+    yield from waits
+    while True:
+        yield waits[-1]
+
+
+def _inode_of(root: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(root)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def make_store(root: Path) -> None:
+    """Make `.tracker` below `root`, and `root` itself with its parents, all synced.
+
+    Crash states: some of the folders, FORMAT cut short or absent; each is taken up where it was left.
+    Raises: StorageError.
+    """
+    made = _make_parents(root)
+    root_fd = durable.open_root(str(root))
+    try:
+        durable.make_folder(STORE, root_fd)
+        data = segments.FORMAT_BYTES
+        if not durable.create(f"{STORE}/{FORMAT}", data, root_fd) and _is_cut(root_fd):
+            durable.replace(f"{STORE}/{FORMAT}", data, root_fd, sync=True)
+        durable.sync_file(f"{STORE}/{FORMAT}", root_fd)
+        durable.make_folder(f"{STORE}/{LEDGER}", root_fd)
+        durable.sync_folder(STORE, root_fd)
+        durable.sync_folder("", root_fd)
+    finally:
+        os.close(root_fd)
+    for parent in made:
+        sync_path(parent)
+
+
+def _is_cut(root_fd: int) -> bool:
+    return durable.is_cut_short(durable.read_file(f"{STORE}/{FORMAT}", root_fd), segments.FORMAT_BYTES)
+
+
+def _make_parents(root: Path) -> list[Path]:
+    """Make `root` and what it lacks above; return the folders that got a new name in them."""
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NameRefusedError("root", str(root), "is a file", "choose a folder") from error
+    except NotADirectoryError as error:
+        raise NameRefusedError("root", str(root), "lies below a file", "choose a folder") from error
+    except OSError as error:
+        raise durable.as_storage_error(error, str(root), "making folder") from error
+    return [folder.parent for folder in missing]
+
+
+def make_folder_at(path: Path) -> None:
+    """Make a folder with its parents, none of them synced. Raises: StorageError, NameRefusedError."""
+    _make_parents(path)
+
+
+def sync_path(folder: Path) -> None:
+    """Sync a folder given by its path. Raises: StorageError."""
+    fd = durable.open_root(str(folder))
+    try:
+        durable.sync_folder("", fd)
+    finally:
+        os.close(fd)
+
+
+_ledgers: dict[str, Ledger] = {}
+_ledgers_lock = threading.Lock()
+
+
+def open_ledger(root: Path) -> Ledger:
+    """The ledger of `root`: one object a root and process. Nothing is made or read."""
+    key = os.path.realpath(root)
+    with _ledgers_lock:
+        ledger = _ledgers.get(key)
+        if ledger is None:
+            ledger = _ledgers[key] = Ledger(Path(key))
+        return ledger
+
+
+def iter_ledgers() -> Iterable[Ledger]:
+    """The ledgers of this process."""
+    return tuple(_ledgers.values())
+
+
+def _close_all() -> None:
+    for ledger in iter_ledgers():
+        try:
+            ledger.close()
+        except StorageError as error:
+            warnings.warn(f"not sealed at exit: {error}; the journal holds the events", TrackerWarning, stacklevel=1)
+
+
+def _forget_all() -> None:
+    global _ledgers_lock
+    _ledgers_lock = threading.Lock()
+    for ledger in iter_ledgers():
+        ledger._forget_after_fork()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)

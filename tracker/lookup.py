@@ -1,0 +1,549 @@
+"""Look-ups that are current: index and live journals, brought up to date with the folder before they answer.
+
+The index covers write-once files alone; what live journals hold beyond it is kept in memory, and what this
+process wrote itself is noted as it is written. Writes nothing below the root.
+
+Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from tracker._codec.canonical import twin_key
+from tracker._codec.digest import digest, uid_of
+from tracker._disk import durable, host
+from tracker._disk.lock import hold
+from tracker._model.event import Created, Event, Opened, Rule
+from tracker._model.fold import History, Run, Stamp, State, absorb, run_of
+from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
+from tracker._store import segments
+from tracker._store.index import Cover, Filter, Index, Row, remove_files
+from tracker._store.segments import Listing, Segment, SegmentFile
+from tracker._store.tails import LiveTail
+from tracker.errors import DamagedError, TrackerWarning
+from tracker.terms import RunRef, Status, WriterId
+
+HIT_AGE_S = 0.1
+"""How old the last look at the folder may be when a finished run is found."""
+
+OWN_SEALED_MAX = 16
+"""This many of its own sealed segments a process keeps in memory before the index takes them."""
+
+_CHUNK_BYTES = 16 << 20
+_LOCK_FROM = 4  # files to read before a build is worth a lock
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many have been read."""
+
+
+class Plan(Struct, frozen=True):
+    """What brings the index up to date."""
+
+    read: list[SegmentFile]
+    gone: list[str]
+    rebuild: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the index is current."""
+        return not (self.read or self.gone or self.rebuild)
+
+
+def plan_update(covers: dict[str, Cover], files: Sequence[SegmentFile], own: Collection[str] = ()) -> Plan:
+    """Say which write-once files to read, and whether what was read before still stands.
+
+    A covered file that is gone, and that no file of the same writer and number stands for, means that the
+    store was rolled back: everything is read anew. The same for damage, which may have been repaired, and for
+    a second sealed file of one writer and number.
+    """
+    counting = [f for f in segments.choose(files)[0] if f.name.kind != "open"]
+    there = {file.path for file in counting}
+    owners = {file.owner for file in files}
+    gone = [path for path in covers if path not in there]
+    news = [file for file in counting if file.path not in covers and file.path not in own]
+    rebuild = any(segments.owner_of(path) not in owners for path in gone) or _has_rival(news, counting)
+    if rebuild:
+        return Plan(counting, gone, rebuild=True)
+    return Plan(news, gone, rebuild=False)
+
+
+def _has_rival(news: list[SegmentFile], counting: list[SegmentFile]) -> bool:
+    fresh = {file.path for file in news if file.name.kind == "seg"}
+    seen: dict[tuple[str, int], str] = {}
+    for file in counting:
+        if file.name.kind == "seg":
+            rival = seen.setdefault(file.owner, file.path)
+            if rival != file.path and (file.path in fresh or rival in fresh):
+                return True
+    return False
+
+
+class Lookup:
+    """The reader's half of a store. One thread at a time; the ledger holds the lock.
+
+    `generation` moves whenever an answer may have changed.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.generation = 0
+        self.progress: Progress | None = None
+        self.store_fd = -1
+        self.ledger_fd = -1
+        self._folder: tuple[int, int] | None = None
+        self._pinned = False
+        self._listing: Listing | None = None
+        self._index: Index | None = None
+        self._covers: dict[str, Cover] = {}
+        self._damaged: dict[str, tuple[int, int]] = {}
+        self._tails: dict[str, LiveTail] = {}
+        self._own_writer = ""
+        self._own_live = State()
+        self._own_sealed: dict[str, State] = {}
+        self._own_names = _Names()
+        self._clock = 0
+        self._looked_s = -1e9
+
+    # The folder
+
+    def pin(self, writer: WriterId) -> None:
+        """Stay with the folder that is open now, wherever it is moved, as its writer does."""
+        self._pinned = True
+        self._own_writer = writer
+
+    def open_store(self) -> bool:
+        """Open the store below the root, if one is there. True if it is.
+
+        Raises: VersionError, DamagedError for a FORMAT that is not ours. Cost: one stat if nothing changed.
+        """
+        if self._pinned:
+            return True
+        try:
+            status = os.stat(f"{self.root}/{STORE}/{LEDGER}")
+        except (FileNotFoundError, NotADirectoryError):
+            self.close_store()
+            return False
+        if (status.st_dev, status.st_ino) != self._folder:
+            self.close_store()
+            self._open()
+            self._folder = (status.st_dev, status.st_ino)
+        return True
+
+    def _open(self) -> None:
+        root_fd = durable.open_root(self.root)
+        try:
+            self.store_fd = durable.open_folder_fd(STORE, root_fd)
+        finally:
+            os.close(root_fd)
+        try:
+            data = durable.read_file(FORMAT, self.store_fd)
+        except FileNotFoundError:
+            data = b""
+        segments.check_format(data, f"{self.root}/{STORE}/{FORMAT}")
+        self.ledger_fd = durable.open_folder_fd(LEDGER, self.store_fd)
+        self._listing = Listing(is_network=host.is_network_fs(self.root))
+        self.generation += 1
+
+    def close_store(self) -> None:
+        """Let go of a store, with all that was known of it."""
+        for fd in (self.ledger_fd, self.store_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.ledger_fd = self.store_fd = -1
+        self._folder = None
+        if self._index is not None:
+            self._index.close()
+        self._forget()
+
+    def forget_after_fork(self) -> None:
+        """In a child: own events are the parent's, and its SQLite connection is neither used nor closed."""
+        _PARENTS.append(self._index)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pinned = False
+        self._listing = None
+        self._index = None
+        self._covers = {}
+        self._damaged = {}
+        self._tails = {}
+        self._own_live = State()
+        self._own_sealed = {}
+        self._own_names = _Names()
+        self._looked_s = -1e9
+        self._folder = None
+        self.generation += 1
+
+    # What this process writes
+
+    def note(self, events: list[Event], clock: int, writer: WriterId, seq: int) -> None:
+        """Know what this process has just appended."""
+        absorb(self._own_live, events, clock, writer, seq)
+        for event in events:
+            if type(event) is Created:
+                self._own_names.note(event)
+        self.generation += 1
+
+    def note_sealed(self, path: str) -> None:
+        """Know that what was noted so far lies in this sealed file."""
+        self._own_sealed[path] = self._own_live
+        self._own_live = State()
+
+    # Being current
+
+    def is_stale(self) -> bool:
+        """True if the last look at the folder is older than a hit may be."""
+        return time.monotonic() - self._looked_s > HIT_AGE_S
+
+    def refresh(self) -> None:
+        """Be current with the folder.
+
+        Cost: one stat a month and a live journal if nothing changed, about 5 µs.
+        Raises: VersionError when a newer release has written here; StorageError when a file cannot be read.
+        """
+        if not self.open_store():
+            return
+        if self._listing is None:
+            self._listing = Listing(is_network=host.is_network_fs(self.root))
+        changed = self._listing.refresh(self.ledger_fd)
+        if changed or self._index is None or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX:
+            self._update(self._listing.files())
+        for tail in [*self._tails.values()]:
+            if tail.has_moved(self.ledger_fd):
+                self._read_on(tail)
+        self._looked_s = time.monotonic()
+
+    def _read_on(self, tail: LiveTail) -> None:
+        try:
+            is_there = tail.read_on(self.ledger_fd)
+        except DamagedError as error:
+            _warn(error)
+            return
+        if not is_there and self._listing is not None:
+            self._listing.forget()  # sealed or unlinked meanwhile: the next look says which
+        self._clock = max(self._clock, tail.clock)
+        self.generation += 1
+
+    def _update(self, files: list[SegmentFile]) -> None:
+        self._follow(files)
+        own = () if len(self._own_sealed) > OWN_SEALED_MAX else self._own_sealed
+        foreign = (f for f in files if f.name.kind != "open" and f.path not in own)
+        if self._index is None:
+            if next(foreign, None) is None:
+                return  # nothing sealed by others: no index is needed yet
+            self._open_index()
+        if self._damaged or not plan_update(self._covers, files, own).is_empty:
+            self._with_fallback(lambda index: self._catch_up(index, files, own))
+            self._drop_covered()
+            self.generation += 1
+
+    def _follow(self, files: list[SegmentFile]) -> None:
+        """Keep a tail for each live journal that counts and is not ours."""
+        live = {
+            f.path: f
+            for f in segments.choose(files)[0]
+            if f.name.kind == "open" and f.name.writer != self._own_writer
+        }
+        if live.keys() != self._tails.keys():
+            self._tails = {path: self._tails.get(path) or LiveTail(file) for path, file in live.items()}
+            self.generation += 1
+
+    def _drop_covered(self) -> None:
+        for path in [path for path in self._own_sealed if path in self._covers]:
+            del self._own_sealed[path]
+
+    # The index
+
+    def _open_index(self) -> None:
+        def load(index: Index) -> None:
+            self._set_covers(index.covers())
+            self._clock = max(self._clock, index.clock())
+
+        self._index = open_index(self.root)
+        self._with_fallback(load)
+        self.generation += 1
+
+    def _set_covers(self, covers: dict[str, Cover]) -> None:
+        self._covers = covers
+        self._damaged = {c.path: (c.size, c.mtime_ns) for c in covers.values() if c.damaged}
+
+    def _with_fallback(self, action: Callable[[Index], None]) -> None:
+        """Run `action` on the index; if its file is unfit, on a new one; if that is too, in memory."""
+        for _ in range(3):
+            assert self._index is not None, "an index is always to be had, in memory at worst"
+            try:
+                action(self._index)
+            except sqlite3.Error:
+                if self._index.path is None:
+                    raise
+                self._replace_index()
+            else:
+                return
+
+    def _replace_index(self) -> None:
+        assert self._index is not None, "there was one"
+        path = self._index.path
+        self._index.close()
+        self._set_covers({})
+        self._index = Index(None) if path is None or not _could_remove(path) else open_index(self.root)
+
+    def _catch_up(self, index: Index, files: list[SegmentFile], own: Collection[str]) -> None:
+        plan = plan_update(self._covers, files, own)
+        if index.path is None or len(plan.read) < _LOCK_FROM:
+            self._fill(index, files, own)
+            return
+        with hold(f"{index.path}.lock", wait_s=600.0):
+            self._fill(index, files, own)
+
+    def _fill(self, index: Index, files: list[SegmentFile], own: Collection[str]) -> None:
+        with index.transaction():
+            covers = index.covers()
+            plan = plan_update(covers, files, own)
+            if any(_has_changed(cover, self.ledger_fd) for cover in covers.values() if cover.damaged):
+                plan = plan_update({}, files)
+                plan = Plan(plan.read, [], rebuild=True)
+            if plan.rebuild:
+                index.clear()
+            hidden = segments.choose(files)[1]
+            made = _Filling(index, self.ledger_fd, self.progress).read(plan.read, hidden)
+            index.set_covers(made, () if plan.rebuild else plan.gone)
+            self._set_covers(index.covers())
+            self._clock = max(self._clock, index.clock())
+
+    # Answers, of the last look
+
+    def clock(self) -> int:
+        """The greatest clock that was read."""
+        return self._clock
+
+    def files(self) -> list[SegmentFile]:
+        """The segment files."""
+        return [] if self._listing is None else self._listing.files()
+
+    def _parts(self) -> Iterator[State]:
+        yield self._own_live
+        yield from self._own_sealed.values()
+        for tail in self._tails.values():
+            yield tail.state
+
+    def history(self, ref: RunRef) -> tuple[History, bool] | None:
+        """All events of a run, and whether one is from a salvaged frame; None if there is none."""
+        found = None if self._index is None else self._index.history(ref)
+        history, unproven = ({}, False) if found is None else found
+        for part in self._parts():
+            more = part.runs.get(ref)
+            if more is not None:
+                history = history | more if history else more
+                unproven |= ref in part.unproven
+        return (history, unproven) if history else None
+
+    def run(self, ref: RunRef) -> Run | None:
+        """What is known of a run. Cost: 10 to 20 µs."""
+        found = self.history(ref)
+        return None if found is None else run_of(ref, found[0], unproven=found[1])
+
+    def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
+        """What a resume needs to know of a run. Cost: 5 µs, whatever the number of runs."""
+        ref = run_ref(relpath, identifier, uid)
+        if any(ref in part.runs for part in self._parts()):
+            run = self.run(ref)
+            return None if run is None else _row_of(run)
+        return None if self._index is None else self._index.row(uid, identifier, relpath)
+
+    def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
+        """The repeats of a key, in the order of their first events."""
+        refs = set() if self._index is None else set(self._index.repeats(key, identifier, relpath))
+        for part in self._parts():
+            refs.update(part.repeats.get(key, ()))
+        runs = (self.run(ref) for ref in refs)
+        found = [r for r in runs if r and (r.identifier, r.relpath) == (identifier, relpath) and r.uid != key]
+        return sorted(found, key=lambda run: run.first)
+
+    def find(self, wanted: Filter) -> Iterator[Run]:
+        """The runs that match, in the order of their first events. Cost: 15 µs a run that matches."""
+        live = {ref for part in self._parts() for ref in part.runs}
+        fresh = [run for ref in live if (run := self.run(ref)) is not None and wanted.matches(run)]
+        fresh.sort(key=lambda run: run.first)
+        stored = iter(()) if self._index is None else self._index.histories(wanted)
+        indexed = (run_of(ref, history, unproven=u) for ref, history, u in stored if ref not in live)
+        return heapq.merge(indexed, fresh, key=lambda run: run.first)
+
+    def with_uid(self, uid: str, relpath: str) -> set[RunRef]:
+        """The runs of a namespace that share a uid, and so a folder."""
+        refs = set() if self._index is None else set(self._index.with_uid(uid, relpath))
+        refs |= self._own_names.by_uid.get((uid, relpath), set())
+        for tail in self._tails.values():
+            refs.update(r for r in tail.state.runs if r.endswith(uid) and split_ref(r).relpath == relpath)
+        return refs
+
+    def twins(self, twin: str, identifier: str, relpath: str) -> set[str]:
+        """Texts of runs whose numbers, taken as doubles, give the uid `twin`; live journals of others left out."""
+        texts = set() if self._index is None else set(self._index.twins(twin, identifier, relpath))
+        return texts | self._own_names.twins.get((twin, identifier, relpath), set())
+
+    def spellings(self, kind: str, text: str) -> set[str]:
+        """The known names of a kind ("relpath", "identifier") that are one with `text` on some file systems."""
+        folded = fold_name(text)
+        known = set() if self._index is None else set(self._index.spellings(kind, folded))
+        return known | self._own_names.spellings.get((kind, folded), set())
+
+    def relpaths(self) -> set[str]:
+        """The namespaces that have runs."""
+        known = set() if self._index is None else set(self._index.relpaths())
+        return known | {split_ref(ref).relpath for part in self._parts() for ref in part.runs}
+
+    def opened_by(self, writer: WriterId) -> Opened | None:
+        """Who that writer is, by the OPEN frame of its newest segment here; None if it has none that reads."""
+        mine = [file for file in self.files() if file.name.writer == writer]
+        for place in sorted(mine, key=lambda file: file.name.number, reverse=True):
+            segment = segments.read_segment(self.ledger_fd, place)
+            if segment is not None and segment.opened is not None:
+                return segment.opened
+        return None
+
+    def rules(self) -> list[Rule]:
+        """The store's rules, in order."""
+        rules: dict[Stamp, Rule] = {} if self._index is None else self._index.rules()
+        for part in self._parts():
+            rules = rules | part.rules
+        return [rules[stamp] for stamp in sorted(rules)]
+
+
+class _Names:
+    """What this process recorded, by other handles than its ref."""
+
+    def __init__(self) -> None:
+        self.by_uid: dict[tuple[str, str], set[RunRef]] = {}
+        self.twins: dict[tuple[str, str, str], set[str]] = {}
+        self.spellings: dict[tuple[str, str], set[str]] = {}
+
+    def note(self, event: Created) -> None:
+        relpath, identifier, uid = split_ref(event.run)
+        self.by_uid.setdefault((uid, relpath), set()).add(event.run)
+        twin = uid_of(twin_key(event.params.encode()))
+        self.twins.setdefault((twin, identifier, relpath), set()).add(event.params)
+        for kind, text in (("relpath", relpath), ("identifier", identifier)):
+            self.spellings.setdefault((kind, fold_name(text)), set()).add(text)
+
+
+_PARENTS: list[Index | None] = []
+
+
+def _row_of(run: Run) -> Row:
+    return Row(0, run.uid, run.identifier, run.relpath, run.key, run.status, run.mode, run.params)
+
+
+def _has_changed(cover: Cover, ledger_fd: int) -> bool:
+    try:
+        status = os.stat(cover.path, dir_fd=ledger_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
+
+
+def _warn(error: DamagedError) -> None:
+    warnings.warn(f"{error}; run `tracker verify`", TrackerWarning, stacklevel=2)
+
+
+def _could_remove(path: str) -> bool:
+    try:
+        remove_files(path)
+    except OSError:
+        return False
+    return True
+
+
+class _Filling:
+    """One pass over files that the index lacks."""
+
+    def __init__(self, index: Index, ledger_fd: int, progress: Progress | None) -> None:
+        self._index = index
+        self._ledger_fd = ledger_fd
+        self._progress = progress
+        self._state = State()
+        self._clock = 0
+        self._pending_bytes = 0
+
+    def read(self, files: Sequence[SegmentFile], hidden: Sequence[SegmentFile]) -> list[Cover]:
+        """Read all, write the rows, and say what they cover."""
+        forks = self._forks(files)
+        total = sum(_size_of(file.path, self._ledger_fd) for file in files)
+        made: list[Cover] = []
+        done = 0
+        for segment in segments.read_chosen(self._ledger_fd, [*files, *hidden]):
+            made.append(self._take(segment, forks))
+            done += segment.size_bytes
+            if self._progress is not None:
+                self._progress(done, total)
+        self._flush()
+        return [cover for cover in made if not cover.path.endswith(".open")]
+
+    def _forks(self, files: Sequence[SegmentFile]) -> set[bytes]:
+        """Frames that two sealed files of one writer and number tell differently: almost always none."""
+        if len({file.owner for file in files}) == len(files):
+            return set()
+        return segments.forked_frames(segments.read_chosen(self._ledger_fd, files))
+
+    def _take(self, segment: Segment, forks: set[bytes]) -> Cover:
+        writer = segment.place.name.writer
+        try:
+            for frame, events, fork, proven in segments.iter_events(segment, forks):
+                absorb(self._state, events, frame.clock, writer, frame.seq, fork=fork, proven=proven)
+        except DamagedError as error:
+            _warn(error)
+        if segment.scan.frames:
+            self._clock = max(self._clock, segment.scan.frames[-1].clock)
+        self._pending_bytes += segment.size_bytes
+        if self._pending_bytes > _CHUNK_BYTES:
+            self._flush()
+        return Cover(segment.place.path, segment.size_bytes, segment.mtime_ns, bool(segment.damage))
+
+    def _flush(self) -> None:
+        self._index.absorb(self._state, self._clock)
+        self._state = State()
+        self._pending_bytes = 0
+
+
+def _size_of(path: str, ledger_fd: int) -> int:
+    try:
+        return os.stat(path, dir_fd=ledger_fd, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def index_path(root: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """Where the index of a root lies on this host. Spec: spec/layout.md section 7."""
+    base = environ.get("TRACKER_CACHE")
+    if not base:
+        home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        base = os.path.join(home, "tracker")
+    real = os.path.realpath(root)
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(real))[:40] or "root"
+    node = "".join(c if c.isalnum() else "-" for c in os.uname().nodename)[:40]
+    return os.path.join(base, f"{name}-{digest(os.fsencode(real))[:16]}-{node}", "index.sqlite")
+
+
+def open_index(root: str) -> Index:
+    """The index of a root; in memory where its folder cannot be written or its file is unfit."""
+    path = index_path(root)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return Index(path)
+    except (OSError, sqlite3.Error):
+        return _open_anew(path)
+
+
+def _open_anew(path: str) -> Index:
+    try:
+        remove_files(path)
+        return Index(path)
+    except (OSError, sqlite3.Error):
+        return Index(None)

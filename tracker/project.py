@@ -1,0 +1,251 @@
+"""A namespace: sessions and look-ups. It composes; what it does is done below.
+
+Spec: spec/layout.md sections 4 to 6; spec/events.md section 3, the last paragraph.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePath
+from typing import Any, Self
+
+from tracker._codec.canonical import canonical, canonical_with_repeat
+from tracker._codec.digest import uid_of
+from tracker._model import names
+from tracker._model.fold import Run
+from tracker._store.index import Filter
+from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
+from tracker.ledger import Ledger, make_folder_at, open_ledger
+from tracker.session import Session
+from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
+
+_NO_PARAMS = b"{}"
+
+
+class Project:
+    """A folder of runs: root, `relpath` below it, and the root's one ledger.
+
+    `root` is a store of its own, made with the first run. Making a Project writes nothing.
+
+    Raises: NameRefusedError for a root that is a file or that an enclosing store uses as a namespace, and
+    for a relpath that is not portable.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        relpath: str | PurePath = "",
+        storage_mode: StorageMode = StorageMode.SUBFOLDER,
+        existing_run_strategy: ExistingRun = ExistingRun.RESUME,
+        *,
+        durability: Durability = Durability.FULL,
+    ) -> None:
+        self._root = Path(os.path.abspath(os.fspath(root)))
+        self._relpath = names.check_relpath(relpath)
+        self._storage_mode = StorageMode(storage_mode)
+        self._existing_run = ExistingRun(existing_run_strategy)
+        self._durability = Durability(durability)
+        _check_root(self._root)
+        _refuse_inner_roots(self._root, self._relpath)
+        self._ledger = open_ledger(self._root)
+
+    def __repr__(self) -> str:
+        inner = f", {self._relpath!r}" if self._relpath else ""
+        return f"Project({str(self._root)!r}{inner})"
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds `.tracker`; absolute."""
+        return self._root
+
+    @property
+    def relpath(self) -> Path:
+        """This namespace, relative to the root."""
+        return Path(self._relpath)
+
+    @property
+    def path(self) -> Path:
+        """The folder of this namespace."""
+        return self._root / self._relpath
+
+    @property
+    def ledger(self) -> Ledger:
+        """The root's ledger: one object a root and process."""
+        return self._ledger
+
+    @property
+    def storage_mode(self) -> StorageMode:
+        """Where the files of this namespace's runs lie, unless a session says otherwise."""
+        return self._storage_mode
+
+    def ensure_folder(self) -> Self:
+        """Make this namespace's folder with its parents, and return self. Raises: StorageError."""
+        make_folder_at(self.path)
+        return self
+
+    def sub(self, name: str | PurePath) -> Project:
+        """The namespace `name` below this one, with the same ledger and settings. Makes nothing.
+
+        Raises: NameRefusedError for a name that is not portable, or a folder that is a store of its own.
+        """
+        below = names.check_relpath(name)
+        if not below:
+            raise NameRefusedError("namespace", str(name), "is empty", "name the folder below this one")
+        relpath = f"{self._relpath}/{below}" if self._relpath else below
+        return type(self)(
+            self._root, relpath, self._storage_mode, self._existing_run, durability=self._durability
+        )
+
+    def session(
+        self,
+        identifier: str,
+        params: Any = None,
+        existing_run_strategy: ExistingRun | None = None,
+        storage_mode: StorageMode | None = None,
+    ) -> Session:
+        """A handle on the run of `params`: the finished one if there is one (RESUME), or a new repeat (NEW).
+
+        Writes nothing. Without params the run is always a new one.
+
+        Raises: ParamsError, NameRefusedError before anything is made; DamagedError if other params are
+        recorded under this uid.
+        Cost: 10 µs. Spec: spec/events.md section 3.
+        """
+        names.check_identifier(identifier)
+        strategy = self._existing_run if existing_run_strategy is None else ExistingRun(existing_run_strategy)
+        mode = self._storage_mode if storage_mode is None else StorageMode(storage_mode)
+        text = _NO_PARAMS if params is None else canonical(params)
+        key = None if params is None else uid_of(text)
+        if key is None or strategy is ExistingRun.NEW:
+            text = canonical_with_repeat(text, os.urandom(8).hex())
+            return self._handle(identifier, uid_of(text), key, text, mode)
+        return self._resumed(identifier, key, text, mode)
+
+    def _resumed(self, identifier: str, key: Uid, text: bytes, mode: StorageMode) -> Session:
+        row = self._ledger.row(key, identifier, self._relpath)
+        if row is not None:
+            _compare(text, row.params, self._root, key)
+            mode = StorageMode(row.mode or mode)
+        if row is None or row.status is not Status.DONE:
+            done = (r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE)
+            repeat = next(done, None)
+            if repeat is not None:
+                return self._of_run(repeat)
+        return self._handle(identifier, key, key, text, mode)
+
+    def _handle(
+        self, identifier: str, uid: Uid, key: Uid | None, text: bytes, mode: StorageMode, *, reads: bool = False
+    ) -> Session:
+        return Session(
+            self._ledger, self._relpath, identifier, uid, key, text, mode, self._durability, makes_folders=not reads
+        )
+
+    def _of_run(self, run: Run, *, reads: bool = False) -> Session:
+        """A handle on a recorded run of this namespace, or of one below it."""
+        if run.params is None:
+            raise NotFoundError(f"params of run {run.ref}", str(self._root), "the segment that creates it is not here: copy it")
+        return Session(
+            self._ledger, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
+            StorageMode(run.mode or self._storage_mode), self._durability, makes_folders=not reads,
+        )  # fmt: skip
+
+    def uid(self, params: Any) -> Uid:
+        """The uid that a run of `params` has here. Raises: ParamsError. Cost: 4 µs."""
+        return uid_of(canonical(params))
+
+    # Look-ups that write nothing
+
+    def has(self, identifier: str, params: Any) -> bool:
+        """True if exactly this has been run to the end here: same identifier, same params, done."""
+        found = self.find(identifier, params=params, status=Status.DONE)
+        return bool(found)
+
+    def get(self, identifier: str | None = None, params: Any = None, *, uid: str | None = None) -> Session:
+        """The one recorded run of this namespace with these params, or whose uid begins so.
+
+        Of a run and its repeats, the one that RESUME takes.
+
+        Raises: NotFoundError; AmbiguousError, which names the candidates.
+        """
+        found = self.find(identifier, params=params, uid=uid)
+        what = _wanted(identifier, params, uid)
+        if not found:
+            raise NotFoundError(what, str(self.path), "`tracker ls` shows the runs")
+        if len({session.ref for session in found}) > 1 and params is None:
+            raise AmbiguousError(what, str(self.path), [session.ref for session in found])
+        done = [session for session in found if session.is_done()]
+        plain = [session for session in found if session.uid == session.key]
+        return next((s for s in plain if s in done), (done or plain or found)[0])
+
+    def find(
+        self,
+        identifier: str | None = None,
+        *,
+        params: Any = None,
+        uid: str | None = None,
+        status: Status | str | None = None,
+    ) -> list[Session]:
+        """The recorded runs of this namespace that match all that is given, in the order of their first events.
+
+        `params` finds a run and its repeats; `uid` is a prefix. Removed runs are left out.
+
+        Raises: ParamsError, NameRefusedError, ValueError for what cannot be looked for. Cost: 20 µs a run.
+        """
+        wanted = Filter(
+            relpath=self._relpath,
+            identifier=None if identifier is None else names.check_identifier(identifier),
+            uid=None if uid is None else _prefix(uid),
+            key=None if params is None else uid_of(canonical(params)),
+            status=None if status is None else Status(status),
+        )
+        return [self._of_run(run, reads=True) for run in self._ledger.find(wanted) if run.params is not None]
+
+
+def _prefix(uid: str) -> str:
+    if not 4 <= len(uid) <= 32 or set(uid) - set("0123456789abcdef"):
+        raise ValueError(f"uid {uid!r}: give 4 to 32 lower-case hex digits")
+    return uid
+
+
+def _wanted(identifier: str | None, params: Any, uid: str | None) -> str:
+    parts = [] if identifier is None else [identifier]
+    parts += [] if params is None else [f"with params of uid {uid_of(canonical(params))}"]
+    parts += [] if uid is None else [f"with uid {uid}…"]
+    return " ".join(["run", *parts])
+
+
+def _compare(text: bytes, recorded: str | None, root: Path, uid: Uid) -> None:
+    """On every hit the bytes decide: a collision is an error, never a merge. Spec: spec/canonical.md, rule 12."""
+    if recorded is not None and recorded.encode() != text:
+        why = f"other params are recorded under uid {uid}: {recorded[:80]}"
+        raise DamagedError(str(root), why, spec="spec/canonical.md, rule 12", cure="run `tracker verify --full`")
+
+
+def _check_root(root: Path) -> None:
+    """A root is a folder, or nothing yet, and no enclosing store's namespace. Raises: NameRefusedError."""
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise NameRefusedError("root", str(root), "is not UTF-8", "rename the folder") from error
+    if root.exists() and not root.is_dir():
+        raise NameRefusedError("root", str(root), "is a file", "choose a folder")
+    if (root / names.STORE).is_dir():
+        return
+    for parent in root.parents:
+        if (parent / names.STORE / names.LEDGER).is_dir():
+            inner = root.relative_to(parent).as_posix()
+            used = open_ledger(parent).relpaths()
+            if any(path == inner or path.startswith(f"{inner}/") for path in used):
+                cure = f"use Project({str(parent)!r}).sub({inner!r})"
+                raise NameRefusedError("root", str(root), f"is a namespace of the store in {parent}", cure)
+
+
+def _refuse_inner_roots(root: Path, relpath: str) -> None:
+    """A namespace does not run through another store. Raises: NameRefusedError."""
+    inner = root
+    for part in relpath.split("/") if relpath else []:
+        inner = inner / part
+        if (inner / names.STORE / names.LEDGER).is_dir():
+            rest = (root / relpath).relative_to(inner).as_posix()
+            call = f"Project({str(inner)!r})" + ("" if rest == "." else f".sub({rest!r})")
+            raise NameRefusedError("namespace", relpath, f"{inner} is a store of its own", f"use {call}")
