@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from tracker._disk import durable, host
 from tracker._disk.host import Clock
-from tracker._model.event import Attachment, Created, End, Event, Started
-from tracker._model.fold import Attempt, Run, attempt_id
+from tracker._model.event import Attachment, Created, End, Event, RunEvent, Started
+from tracker._model.fold import Attempt, Run, Stamp, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._model.names import FORMAT, LEDGER, STORE, run_ref
 from tracker._store import objects, segments
@@ -31,7 +31,7 @@ from tracker._store.index import Filter, Row
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
 from tracker.errors import ClockWarning, NameRefusedError, NotFoundError, StorageError, TrackerWarning
-from tracker.lookup import Lookup
+from tracker.lookup import HIT_AGE_S, MISS_AGE_S, Lookup
 from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
 from tracker.version import VERSION
 
@@ -86,11 +86,10 @@ class Ledger:
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
         """What is recorded of a run: of the last 0.1 s if it is done, else of this moment."""
         with self._lock:
-            if self.lookup.is_stale():
+            if self.lookup.is_stale(HIT_AGE_S):
                 self._refresh()
-                return self.lookup.row(uid, identifier, relpath)
             row = self.lookup.row(uid, identifier, relpath)
-            if row is not None and row.status is Status.DONE:
+            if (row is not None and row.status is Status.DONE) or not self.lookup.is_stale(MISS_AGE_S):
                 return row
             before = self.lookup.generation
             self._refresh()
@@ -104,14 +103,22 @@ class Ledger:
     def run(self, ref: RunRef) -> Run | None:
         """All that is known of a run at this moment. Cost: 20 µs."""
         with self._lock:
-            self._refresh()
+            if self.lookup.is_stale(MISS_AGE_S):
+                self._refresh()
             return self.lookup.run(ref)
 
     def find(self, wanted: Filter | None = None) -> list[Run]:
         """The runs that match, in the order of their first events. Cost: 15 µs a run."""
         with self._lock:
             self._refresh()
-            return list(self.lookup.find(wanted or Filter()))
+            return self.lookup.find(wanted or Filter())
+
+    def events(self, wanted: Filter | None = None) -> list[tuple[Stamp, RunEvent]]:
+        """The events of the runs that match, in order: the history. Cost: 3 µs an event."""
+        with self._lock:
+            self._refresh()
+            found = self.lookup.histories(wanted or Filter(removed=None))
+            return sorted((entry for _, history, _ in found for entry in history.items()), key=lambda entry: entry[0])
 
     def refresh(self) -> int:
         """Be current; return a number that moves whenever an answer may have changed."""
@@ -425,7 +432,7 @@ def _make_parents(root: Path) -> list[Path]:
     except NotADirectoryError as error:
         raise NameRefusedError("root", str(root), "lies below a file", "choose a folder") from error
     except OSError as error:
-        raise durable.as_storage_error(error, str(root), "making folder") from error
+        raise durable.as_storage_error(error, str(root), "make") from error
     return [folder.parent for folder in missing]
 
 

@@ -8,31 +8,30 @@ Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 
 from __future__ import annotations
 
-import heapq
 import os
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from tracker._codec.canonical import twin_key
-from tracker._codec.digest import digest, uid_of
+from tracker._codec.digest import digest
 from tracker._disk import durable, host
 from tracker._disk.lock import hold
 from tracker._model.event import Created, Event, Opened, Rule
 from tracker._model.fold import History, Run, Stamp, State, absorb, run_of
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._store import segments
-from tracker._store.index import Cover, Filter, Index, Row, remove_files
+from tracker._store.index import Cover, Filter, Index, Row, remove_files, twin_of
 from tracker._store.segments import Listing, Segment, SegmentFile
 from tracker._store.tails import LiveTail
-from tracker.errors import DamagedError, TrackerWarning
 from tracker.terms import RunRef, Status, WriterId
 
 HIT_AGE_S = 0.1
 """How old the last look at the folder may be when a finished run is found."""
+
+MISS_AGE_S = 0.001
+"""The same when none is found: what happens between two looks, no look can show."""
 
 OWN_SEALED_MAX = 16
 """This many of its own sealed segments a process keeps in memory before the index takes them."""
@@ -199,9 +198,9 @@ class Lookup:
 
     # Being current
 
-    def is_stale(self) -> bool:
-        """True if the last look at the folder is older than a hit may be."""
-        return time.monotonic() - self._looked_s > HIT_AGE_S
+    def is_stale(self, age_s: float) -> bool:
+        """True if the last look at the folder is older than `age_s`."""
+        return time.monotonic() - self._looked_s > age_s
 
     def refresh(self) -> None:
         """Be current with the folder.
@@ -214,7 +213,7 @@ class Lookup:
         if self._listing is None:
             self._listing = Listing(is_network=host.is_network_fs(self.root))
         changed = self._listing.refresh(self.ledger_fd)
-        if changed or self._index is None or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX:
+        if changed or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX:
             self._update(self._listing.files())
         for tail in [*self._tails.values()]:
             if tail.has_moved(self.ledger_fd):
@@ -222,11 +221,7 @@ class Lookup:
         self._looked_s = time.monotonic()
 
     def _read_on(self, tail: LiveTail) -> None:
-        try:
-            is_there = tail.read_on(self.ledger_fd)
-        except DamagedError as error:
-            _warn(error)
-            return
+        is_there = tail.read_on(self.ledger_fd)
         if not is_there and self._listing is not None:
             self._listing.forget()  # sealed or unlinked meanwhile: the next look says which
         self._clock = max(self._clock, tail.clock)
@@ -342,7 +337,7 @@ class Lookup:
             more = part.runs.get(ref)
             if more is not None:
                 history = history | more if history else more
-                unproven |= ref in part.unproven
+                unproven |= bool(part.unproven.get(ref))
         return (history, unproven) if history else None
 
     def run(self, ref: RunRef) -> Run | None:
@@ -367,14 +362,25 @@ class Lookup:
         found = [r for r in runs if r and (r.identifier, r.relpath) == (identifier, relpath) and r.uid != key]
         return sorted(found, key=lambda run: run.first)
 
-    def find(self, wanted: Filter) -> Iterator[Run]:
-        """The runs that match, in the order of their first events. Cost: 15 µs a run that matches."""
+    def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, bool]]:
+        """The histories of the runs that match, and whether a salvaged frame is in them; in no order.
+
+        Cost: 8 µs a run.
+        """
         live = {ref for part in self._parts() for ref in part.runs}
-        fresh = [run for ref in live if (run := self.run(ref)) is not None and wanted.matches(run)]
-        fresh.sort(key=lambda run: run.first)
         stored = iter(()) if self._index is None else self._index.histories(wanted)
-        indexed = (run_of(ref, history, unproven=u) for ref, history, u in stored if ref not in live)
-        return heapq.merge(indexed, fresh, key=lambda run: run.first)
+        for ref, history, unproven in stored:
+            if ref not in live:
+                yield ref, history, unproven
+        for ref in live:
+            found = self.history(ref)
+            if found is not None and wanted.matches(run_of(ref, found[0])):
+                yield ref, *found
+
+    def find(self, wanted: Filter) -> list[Run]:
+        """The runs that match, in the order of their first events. Cost: 15 µs a run."""
+        runs = [run_of(ref, history, unproven=unproven) for ref, history, unproven in self.histories(wanted)]
+        return sorted(runs, key=lambda run: run.first)
 
     def with_uid(self, uid: str, relpath: str) -> set[RunRef]:
         """The runs of a namespace that share a uid, and so a folder."""
@@ -384,10 +390,14 @@ class Lookup:
             refs.update(r for r in tail.state.runs if r.endswith(uid) and split_ref(r).relpath == relpath)
         return refs
 
-    def twins(self, twin: str, identifier: str, relpath: str) -> set[str]:
-        """Texts of runs whose numbers, taken as doubles, give the uid `twin`; live journals of others left out."""
+    def twins(self, params: str, uid: str, identifier: str, relpath: str) -> set[str]:
+        """Params of runs that differ from these only in whole numbers as int or float.
+
+        LIMIT: those in live journals of other processes are not seen.
+        """
+        twin = twin_of(params) or uid
         texts = set() if self._index is None else set(self._index.twins(twin, identifier, relpath))
-        return texts | self._own_names.twins.get((twin, identifier, relpath), set())
+        return (texts | self._own_names.twins.get((twin, identifier, relpath), set())) - {params}
 
     def spellings(self, kind: str, text: str) -> set[str]:
         """The known names of a kind ("relpath", "identifier") that are one with `text` on some file systems."""
@@ -428,7 +438,7 @@ class _Names:
     def note(self, event: Created) -> None:
         relpath, identifier, uid = split_ref(event.run)
         self.by_uid.setdefault((uid, relpath), set()).add(event.run)
-        twin = uid_of(twin_key(event.params.encode()))
+        twin = twin_of(event.params) or uid
         self.twins.setdefault((twin, identifier, relpath), set()).add(event.params)
         for kind, text in (("relpath", relpath), ("identifier", identifier)):
             self.spellings.setdefault((kind, fold_name(text)), set()).add(text)
@@ -447,10 +457,6 @@ def _has_changed(cover: Cover, ledger_fd: int) -> bool:
     except FileNotFoundError:
         return True
     return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
-
-
-def _warn(error: DamagedError) -> None:
-    warnings.warn(f"{error}; run `tracker verify`", TrackerWarning, stacklevel=2)
 
 
 def _could_remove(path: str) -> bool:
@@ -493,12 +499,8 @@ class _Filling:
         return segments.forked_frames(segments.read_chosen(self._ledger_fd, files))
 
     def _take(self, segment: Segment, forks: set[bytes]) -> Cover:
-        writer = segment.place.name.writer
-        try:
-            for frame, events, fork, proven in segments.iter_events(segment, forks):
-                absorb(self._state, events, frame.clock, writer, frame.seq, fork=fork, proven=proven)
-        except DamagedError as error:
-            _warn(error)
+        for frame, events, fork, proven in segments.iter_events(segment, forks):
+            absorb(self._state, events, frame.clock, segment.writer, frame.seq, fork=fork, proven=proven)
         if segment.scan.frames:
             self._clock = max(self._clock, segment.scan.frames[-1].clock)
         self._pending_bytes += segment.size_bytes

@@ -18,9 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tracker import interrupts
-from tracker._codec.canonical import parse, twin_key
+from tracker._codec.canonical import parse
 from tracker._codec.caution import warn_about
-from tracker._codec.digest import uid_of
 from tracker._disk import host
 from tracker._model import names
 from tracker._model.event import Attached, Attachment, Created, Done, End, Event, Failed, Interrupted, Started
@@ -332,8 +331,7 @@ class Session:
 
     def _warn(self) -> None:
         """Say what in the params may not mean what its author meant. Spec: spec/canonical.md, "Warnings"."""
-        twin = uid_of(twin_key(self._text))
-        others = self._ledger.lookup.twins(twin, self._identifier, self._relpath) - {self._text.decode()}
+        others = self._ledger.lookup.twins(self._text.decode(), self._uid, self._identifier, self._relpath)
         warn_about(self._text, twins=tuple(other.encode() for other in sorted(others)[:1]), stacklevel=5)
 
     def _end(self, event_of: Any) -> None:

@@ -132,7 +132,7 @@ def foreign(module: str, name: str, *bases: type) -> Any:
     ids=repr,
 )
 def test_an_accepted_value_has_the_text_of_its_rule(value: object, text: str) -> None:
-    assert canonical({"x": value}).decode() == '{"x":%s}' % text
+    assert canonical({"x": value}).decode() == f'{{"x":{text}}}'
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,10 @@ def test_an_accepted_value_has_the_text_of_its_rule(value: object, text: str) ->
         ),
         (datetime.time(1), "a time has no canonical form; pass x.isoformat()"),
         (datetime.timedelta(1), "a timedelta has no canonical form; pass x.total_seconds()"),
-        (uuid.UUID(int=1), "an UUID has no canonical form; pass str(x) (is it part of what the experiment is?)"),
+        (
+            uuid.UUID(int=1),
+            "a UUID has no canonical form; pass str(x) (is it part of what the experiment is?)",
+        ),
         (
             decimal.Decimal("0.1"),
             "a Decimal has no canonical form; pass float(x), or str(x) to keep every digit",
@@ -176,7 +179,8 @@ def test_an_accepted_value_has_the_text_of_its_rule(value: object, text: str) ->
         ({(1, 2): 0}, "a key of type tuple ((1, 2)); keys are strings (or integers, written as strings)"),
         (
             {datetime.date(2020, 1, 31): 0},
-            "a key of type date (datetime.date(2020, 1, 31)); keys are strings (or integers, written as strings)",
+            "a key of type date (datetime.date(2020, 1, 31)); "
+            "keys are strings (or integers, written as strings)",
         ),
         (
             {Number.ONE: 0},
@@ -184,7 +188,7 @@ def test_an_accepted_value_has_the_text_of_its_rule(value: object, text: str) ->
         ),
         (collections.deque(), "a deque has no canonical form; pass a number, a string, a list or a dict"),
         (object(), "an object has no canonical form; pass a number, a string, a list or a dict"),
-        (msgspec.UNSET, "an UnsetType has no canonical form; pass a number, a string, a list or a dict"),
+        (msgspec.UNSET, "a UnsetType has no canonical form; pass a number, a string, a list or a dict"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -209,7 +213,10 @@ def test_nothing_is_left_of_a_refusal_for_the_next_call() -> None:
         (None, "a NoneType is not a mapping; pass a dict, or an object with fields"),
         ("x", "a str is not a mapping; pass a dict, or an object with fields"),
         (Point(1, 2), "a Point is not a mapping; pass a dict, or an object with fields"),
-        (types.SimpleNamespace(), "a SimpleNamespace is not a mapping; pass a dict, or an object with fields"),
+        (
+            types.SimpleNamespace(),
+            "a SimpleNamespace is not a mapping; pass a dict, or an object with fields",
+        ),
     ],
     ids=repr,
 )
@@ -229,7 +236,9 @@ def test_the_root_is_a_mapping_or_an_object_with_fields(params: object, why: str
         ("torch.nn", "Linear", "a Linear has no canonical form; pass a number, a string, a list or a dict"),
     ],
 )
-def test_values_of_libraries_that_are_not_installed_are_known_by_name(module: str, name: str, why: str) -> None:
+def test_values_of_libraries_that_are_not_installed_are_known_by_name(
+    module: str, name: str, why: str
+) -> None:
     tensor = "pass x.item() for a scalar, x.tolist() for a short list, or a hash of a big one"
 
     assert refusal({"x": foreign(module, name)}) == "params['x']: " + why.format(tensor=tensor)
@@ -246,7 +255,14 @@ def test_a_subclass_of_a_known_class_follows_its_base() -> None:
 
 def test_numpy_scalars_are_the_numbers_they_equal() -> None:
     np = pytest.importorskip("numpy")
-    scalars = [np.float16(0.1), np.float32(0.1), np.float64(0.1), np.int8(-3), np.uint64(2**64 - 1), np.bool_(1)]
+    scalars = [
+        np.float16(0.1),
+        np.float32(0.1),
+        np.float64(0.1),
+        np.int8(-3),
+        np.uint64(2**64 - 1),
+        np.bool_(1),
+    ]
 
     assert canonical({"x": scalars}) == (
         b'{"x":[0.0999755859375,0.10000000149011612,0.1,-3,18446744073709551615,true]}'
@@ -272,19 +288,23 @@ def test_numpy_arrays_are_nested_arrays() -> None:
         ("np.datetime64('2020-01-31')", "a datetime64 has no canonical form; {anything}"),
         ("np.timedelta64(1)", "a timedelta64 has no canonical form; {anything}"),
         ("np.bytes_(b'x')", "bytes have no JSON form; pass x.hex(), or a hash of them"),
-        ("np.array(['a'])", "an ndarray of <U1 has no canonical form; {items}"),
-        ("np.array([None])", "an ndarray of object has no canonical form; {items}"),
-        ("np.array([1j])", "an ndarray of complex128 has no canonical form; {items}"),
+        ("np.array(['a'])", "a ndarray of <U1 has no canonical form; {items}"),
+        ("np.array([None])", "a ndarray of object has no canonical form; {items}"),
+        ("np.array([1j])", "a ndarray of complex128 has no canonical form; {items}"),
         ("np.ma.array([1], mask=[True])", "a MaskedArray of int64 has no canonical form; {items}"),
-        ("np.zeros(100_001)", "an ndarray of 100,001 items; pass a hash of its bytes instead"),
-        ("np.zeros((10**6, 0))", "an ndarray of 1,000,000 items; pass a hash of its bytes instead"),
+        ("np.zeros(100_001)", "a ndarray of 100,001 items; pass a hash of its bytes instead"),
+        ("np.zeros((10**6, 0))", "a ndarray of 1,000,000 items; pass a hash of its bytes instead"),
         ("np.dtype('float32')", "a Float32DType has no canonical form; pass its name, e.g. 'float32'"),
         ("np.float32", "a type has no canonical form; pass its name, e.g. 'torch.nn.ReLU'"),
-        ("np.add", "an ufunc has no canonical form; pass its name, e.g. 'torch.nn.ReLU'"),
-        ("{np.bool_(1): 0}", "a key of type bool (np.True_); keys are strings (or integers, written as strings)"),
+        ("np.add", "a ufunc has no canonical form; pass its name, e.g. 'torch.nn.ReLU'"),
         (
-            "{np.timedelta64(1): 0}",
-            "a key of type timedelta64 (np.timedelta64(1)); keys are strings (or integers, written as strings)",
+            "{np.bool_(1): 0}",
+            "a key of type bool (np.True_); keys are strings (or integers, written as strings)",
+        ),
+        (
+            "{np.timedelta64(1, 's'): 0}",
+            "a key of type timedelta64 (np.timedelta64(1,'s')); "
+            "keys are strings (or integers, written as strings)",
         ),
     ],
 )
@@ -334,6 +354,11 @@ class Config:
     base: object = None
 
 
+@dataclasses.dataclass
+class Node:
+    next: Node | None = None
+
+
 def test_an_object_with_fields_is_the_mapping_of_its_fields() -> None:
     assert canonical(argparse.Namespace(lr=1, b="x")) == b'{"b":"x","lr":1}'
     assert canonical(Sgd()) == canonical(Sgd(lr=1.0)) == b'{"lr":1.0}'
@@ -363,8 +388,8 @@ def test_a_nested_object_is_written_where_the_declared_type_is_its_class() -> No
         (Config(layers=[Nadam()]), "params['layers'][0]: a Nadam {unsettled} (Adam): {why}"),
         (
             {"opt": Adam()},
-            "params['opt']: an Adam where no declared type settles its class: another class with the same fields "
-            "would share the uid. Pass a dict with a field that names it",
+            "params['opt']: an Adam where no declared type settles its class: another class with the "
+            "same fields would share the uid. Pass a dict with a field that names it",
         ),
     ],
     ids=["union", "object", "subclass", "element", "dict"],
@@ -477,10 +502,10 @@ def test_a_field_that_was_never_set_is_refused() -> None:
 
 
 def test_an_object_that_holds_itself_ends_at_the_limit_of_depth() -> None:
-    config = Config()
-    config.base = {"again": config}
+    node = Node()
+    node.next = node
 
-    assert "an" in refusal(config)
+    assert refusal(node) == "params" + "['next']" * 32 + ": more than 32 nested containers; is there a cycle?"
 
 
 def test_attrs_classes_are_objects_with_fields() -> None:
@@ -495,9 +520,15 @@ def test_pydantic_models_are_objects_with_fields() -> None:
     pydantic = pytest.importorskip("pydantic", minversion="2")
     settings = pydantic.ConfigDict(extra="allow")
     inner = pydantic.create_model("Inner", lr=(float, 1), key=(str, pydantic.Field("secret", exclude=True)))
-    model = pydantic.create_model("Model", __config__=settings, opt=(inner, inner()), steps=(int, 3), lr=(float, 1))
+    model = pydantic.create_model(
+        "Model", __config__=settings, opt=(inner, inner()), steps=(int, 3), lr=(float, 1)
+    )
 
-    assert canonical(model()) == canonical(model(lr=1, opt={"lr": 1})) == b'{"lr":1.0,"opt":{"lr":1.0},"steps":3}'
+    assert (
+        canonical(model())
+        == canonical(model(lr=1, opt={"lr": 1}))
+        == b'{"lr":1.0,"opt":{"lr":1.0},"steps":3}'
+    )
     assert canonical(model(more=1)) == b'{"lr":1.0,"more":1,"opt":{"lr":1.0},"steps":3}'
     assert refusal(pydantic.RootModel[dict[str, int]]({"a": 1})).endswith(
         "is not a mapping; pass a dict, or an object with fields"
@@ -522,7 +553,9 @@ def test_omegaconf_is_resolved_and_its_missing_values_are_refused() -> None:
     assert canonical({"x": config.c}) == b'{"x":[1.0,{"d":null}]}'
     assert refusal(omegaconf.OmegaConf.create({"a": "???"})) == "params: Missing mandatory value: a"
     assert "not found" in refusal(omegaconf.OmegaConf.create({"a": "${b}"}))
-    assert "a set has no order" not in refusal(omegaconf.OmegaConf.create([1]))
+    assert refusal(omegaconf.OmegaConf.create([1])) == (
+        "params: a ListConfig is not a mapping; pass a dict, or an object with fields"
+    )
     assert refusal(omegaconf.OmegaConf.create({"a": Opt.ADAM})) == (
         "params['a']: <Opt.ADAM: 2> is an enum member; pass its .name (a word) or its .value"
     )

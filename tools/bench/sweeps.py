@@ -11,6 +11,7 @@ from tools.bench.workload import Figures
 
 SLOW_ENTRY_US = 150
 """A new file or folder that costs more CPU than this tells of the file system's mood, not of any store."""
+SETTLING_TURNS, ENTRIES = 20, 1000
 SLOW_NOTE = "slow: was much deleted near here minutes ago? then W1's limit in µs means little"
 
 
@@ -29,16 +30,24 @@ W1_AGAINST = {"tracker off": "folders", "tracker ledger": "log+sync", "tracker f
 
 
 def system(bench: Bench) -> list[Row]:
-    """What one folder and one small file cost here, now: the scale of all other figures."""
-    entries = 1000
-    answer = call("floors", "make_entries", bench.fresh(), entries).answer
-    return [_entry_row(f"make one {what}", figures, entries) for what, figures in answer.items()]
+    """What one folder and one small file cost here, now: the scale of all other figures.
+
+    Where they are slow, entries are made until they are not, so that the first store measured does not pay
+    for what was deleted before it.
+    """
+    for _ in range(SETTLING_TURNS):
+        answer = call("floors", "make_entries", bench.fresh(), ENTRIES).answer
+        rows = [_entry_row(f"make one {what}", figures) for what, figures in answer.items()]
+        if all(row.value <= SLOW_ENTRY_US for row in rows):
+            break
+        bench.say("waiting for the file system to settle")
+    return rows
 
 
-def _entry_row(what: str, figures: Figures, entries: int) -> Row:
-    value = figures["cpu_s"] / entries * MICRO
+def _entry_row(what: str, figures: Figures) -> Row:
+    value = figures["cpu_s"] / ENTRIES * MICRO
     note = SLOW_NOTE if value > SLOW_ENTRY_US else ""
-    return Row("system", what, value, "µs", figures["wall_s"] / entries * MICRO, note=note)
+    return Row("system", what, value, "µs", figures["wall_s"] / ENTRIES * MICRO, note=note)
 
 
 def w1(bench: Bench) -> list[Row]:
@@ -102,6 +111,7 @@ def _scan(bench: Bench, kind: str, question: str, runs: int) -> Sample:
 def _w2_row(what: str, sample: Sample, floor: Sample, runs: int) -> Row:
     ours = what.startswith("tracker")
     value = sample.cpu_s / runs * MICRO
+    has_goal = ours and runs >= 10_000  # below, the start of Python is all
     return Row(
         "W2",
         f"{what}, {runs:,} runs",
@@ -110,8 +120,8 @@ def _w2_row(what: str, sample: Sample, floor: Sample, runs: int) -> Row:
         sample.wall_s / runs * MICRO,
         sample.cpu_s / floor.cpu_s if ours else None,
         "folders" if ours else "",
-        "≤ 15 µs" if ours else "",
-        value <= 15 if ours else None,
+        "≤ 15 µs" if has_goal else "",
+        value <= 15 if has_goal else None,
         f"{inner_cpu(sample) / runs * MICRO:.1f} after import",
     )
 

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import io
 import multiprocessing
-import os
 import re
 import sys
 import traceback
@@ -65,10 +64,11 @@ def judge_store(root: Path, promises: Sequence[Promise], durability: str) -> Ver
     if durability == "full":
         verdict.failures += iter_lost_files(root, due)
     state = _ask(verdict, "reference", read_with_reference, root)
+    verdict.verify_exit = _ask(verdict, "verify", verify_fully, root)
     if state is not None:
         verdict.failures += iter_lost_runs(state, due)
-    verdict.verify_exit = _ask(verdict, "verify", verify_fully, root)
-    _ask(verdict, "reopen", go_on, root, due)
+        _ask(verdict, "open", open_with_package, root, state)
+        _ask(verdict, "go-on", go_on, root, state)
     return verdict
 
 
@@ -150,20 +150,48 @@ def verify_fully(root: Path) -> int:
     return int(code or 0)
 
 
-def go_on(root: Path, promises: Sequence[Promise]) -> None:
-    """Record a run after the crash, and see it and the promised runs through the package itself."""
+def open_with_package(root: Path, expected: dict[str, Any]) -> None:
+    """See that the package finds the same runs as the reference, with the same status.
+
+    Raises: RuntimeError if not. A RUNNING run may be shown as LOST: its process is gone.
+    """
     from tracker import Project
 
-    session = Project(root).session("after", params={"after": "the power cut"}).start()
-    data = os.urandom(100)
-    path = session.path("out.bin")
-    path.write_bytes(data)
-    session.done()
-    ref = f"after/{session.uid}"
-    promised = Promise(0, [(path.relative_to(root).as_posix(), blake3(data).hexdigest())], ref, "done")
-    lost = list(iter_lost_runs(read_with_reference(root), [*promises, promised]))
-    if lost:
-        raise RuntimeError(f"after going on: {lost}")
+    known = [run for run in expected["runs"] if run["params"] is not None]
+    seen: dict[str, str] = {}
+    for relpath in sorted({run["relpath"] for run in known}):
+        project = Project(root).sub(relpath) if relpath else Project(root)
+        seen.update((session.ref, session.status.lower()) for session in project.find())
+    wrong = [
+        f"{run['ref']} is {seen.get(run['ref'])}, not {run['status']}"
+        for run in known
+        if seen.get(run["ref"]) not in _ALIKE.get(run["status"].lower(), {run["status"].lower()})
+    ]
+    _refuse(wrong, "runs are seen otherwise by the package than by the reference")
+
+
+_ALIKE = {"running": {"running", "lost"}}
+
+
+def go_on(root: Path, before: dict[str, Any]) -> None:
+    """Record a run after the crash, and see that it is there and that no other run changed.
+
+    Raises: RuntimeError if not; whatever recording it raises.
+    """
+    from tracker import Project
+
+    with Project(root).session("after", params={"after": "the power cut"}) as session:
+        session.path("out.bin").write_bytes(b"light again")
+    after = {run["ref"]: run for run in read_with_reference(root)["runs"]}
+    if after.get(session.ref, {}).get("status", "lost").lower() != "done":
+        raise RuntimeError(f"the new run {session.ref} is not done")
+    changed = [run["ref"] for run in before["runs"] if after.get(run["ref"]) != run]
+    _refuse(changed, "runs changed when another was recorded")
+
+
+def _refuse(wrong: Sequence[str], what: str) -> None:
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} {what}: {wrong[0]}")
 
 
 def _ask(verdict: Verdict, kind: str, question: Callable[..., Any], *args: object) -> Any:

@@ -48,7 +48,7 @@ def canonical(params: object) -> bytes:
     if text is None or b"@" in text:  # perhaps a reserved key
         tree = plain(params)
         _refuse_reserved(tree)
-        text = _encode(tree)
+        text = format_tree(tree)
     if len(text) > MAX_BYTES:
         raise ParamsError("params", f"{_too_long(text)}; put big data in a file and its hash in params")
     return text
@@ -74,7 +74,7 @@ def parse(text: bytes) -> dict[str, Any]:
         raise _not_canonical("the root is not an object")
     if len(text) > _DIGITS_MAX or not is_plain(tree):
         _check_limits(tree)
-    written = _encode(tree)
+    written = format_tree(tree)
     if written != text:
         raise _not_canonical(_why_written_otherwise(text, written))
     return tree
@@ -103,7 +103,7 @@ def canonical_with_repeat(text: bytes, token: str) -> bytes:
     tree = parse(text)
     if REPEAT in tree:
         raise ValueError(f"the params have the member {REPEAT!r} already")
-    repeat = _encode({**tree, REPEAT: token})
+    repeat = format_tree({**tree, REPEAT: token})
     parse(repeat)
     return repeat
 
@@ -117,7 +117,7 @@ def without_repeat(text: bytes) -> bytes | None:
     tree = parse(text)
     if tree.pop(REPEAT, None) is None:
         return None
-    return _encode(tree)
+    return format_tree(tree)
 
 
 def key_of(text: bytes) -> Uid | None:
@@ -189,7 +189,7 @@ def _encode_plainly(tree: Any) -> bytes | None:
     return text
 
 
-def _encode(tree: dict[str, Any]) -> bytes:
+def format_tree(tree: dict[str, Any]) -> bytes:
     """Give the canonical text of a plain tree that is within the limits of depth, values and digits."""
     return _encode_plainly(tree) or _format(tree).encode()
 

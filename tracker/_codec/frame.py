@@ -209,11 +209,10 @@ def _scan_from(buffer: bytes, at: int, hasher: blake3, seq: int | None, *, first
     while at < size:
         found = _checked(buffer, at)
         if isinstance(found, str):
-            return _broken(buffer, frames, at, found)
+            return _broken(buffer, frames, at, found, Verdict.NEWER if found.startswith("newer") else None)
         why = _misplaced(found, frames, seq, first=first) or _prefix_breaks(buffer, found, hasher)
         if why:
-            verdict = Verdict.NEWER if why.startswith("newer") else None
-            return _broken(buffer, frames, at, why, verdict)
+            return _broken(buffer, frames, at, why)
         frames.append(found)
         at, seq = found.end, found.seq + 1
     sealed = bool(frames) and frames[-1].type == FrameType.SEAL
@@ -241,14 +240,14 @@ def _checked(buffer: bytes, at: int) -> Frame | str:
         return "the prefix hash's head is wrong"
     if flags:
         return "newer: flags are set"
+    if type_ == 0:
+        return "frame type 0"
     return Frame(type_, seq, clock, payload, buffer[end - 32 : end], at)
 
 
 def _misplaced(frame: Frame, before: list[Frame], seq: int | None, *, first: bool) -> str:
     if 3 < frame.type < 128:
         return f"newer: frame type {frame.type} must be understood"
-    if frame.type == 0:
-        return "frame type 0"
     if first and not before:
         return "" if frame.type == FrameType.OPEN else "the first frame is not OPEN"
     if frame.type == FrameType.OPEN:
@@ -272,6 +271,8 @@ def _broken(
 ) -> Scan:
     known = {f.seq for f in frames}
     salvaged = _salvage(buffer, at, known)
+    if any(3 < frame.type < 128 for frame in salvaged):
+        verdict = Verdict.NEWER
     fallback = Verdict.DAMAGED if salvaged else Verdict.TORN
     return Scan(frames, at, verdict or fallback, sealed=False, why=why, salvaged=salvaged)
 

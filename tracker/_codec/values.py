@@ -338,7 +338,7 @@ def _is_integer(kind: type) -> bool:
 
 def _a(kind: type) -> str:
     name = kind.__name__
-    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+    return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"
 
 
 def _shown(value: object) -> str:

@@ -429,13 +429,21 @@ def shown_path(path: str, dir_fd: int) -> str:
     return f"{folder}/{path}" if path else folder
 
 
-@contextmanager
-def _told(doing: str, path: str, dir_fd: int | None = None) -> Iterator[None]:
-    """Raise what the system refuses within as StorageError."""
-    try:
-        yield
-    except OSError as error:
-        raise as_storage_error(error, path if dir_fd is None else shown_path(path, dir_fd), doing) from error
+class _told:  # noqa: N801 - reads as a word where it is used
+    """Raise what the system refuses within as StorageError. A class, as a generator costs 2 µs more."""
+
+    __slots__ = ("_dir_fd", "_doing", "_path")
+
+    def __init__(self, doing: str, path: str, dir_fd: int | None = None) -> None:
+        self._doing, self._path, self._dir_fd = doing, path, dir_fd
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            path = self._path if self._dir_fd is None else shown_path(self._path, self._dir_fd)
+            raise as_storage_error(error, path, self._doing) from error
 
 
 _NO_CURE = "look the reason up in the manual of the system"

@@ -47,13 +47,13 @@ History = dict[Stamp, RunEvent]
 class State(Struct):
     """All histories and rules of some frames.
 
-    `unproven` names runs with events from salvaged frames; `repeats` leads from a key to runs created under
+    `unproven` leads from a run to the stamps of its events from salvaged frames; `repeats` leads from a key to runs created under
     it whose uid is another; `strays` are refs that name no run, whose events are left out.
     """
 
     runs: dict[RunRef, History] = {}
     rules: dict[Stamp, Rule] = {}
-    unproven: set[RunRef] = set()
+    unproven: dict[RunRef, set[Stamp]] = {}
     repeats: dict[str, set[RunRef]] = {}
     strays: set[str] = set()
 
@@ -67,7 +67,7 @@ class Attempt(Struct, frozen=True):
     started_ms: int | None
     ended_ms: int | None
     supersedes: list[AttemptId]
-    claim: int
+    claim: int | None
     mode: str | None
     environment: bytes | None
     end: RunEvent | None
@@ -131,6 +131,8 @@ def absorb(
             state.rules[stamp] = event
             continue
         history = runs.get(event.run)
+        if not proven or state.unproven:
+            _mark_proof(state, event.run, stamp, history, proven=proven)
         if history is not None:
             history[stamp] = event
         elif _is_ref(event.run):
@@ -140,8 +142,15 @@ def absorb(
             continue
         if type(event) is Created and event.key is not None and not event.run.endswith(event.key):
             state.repeats.setdefault(event.key, set()).add(event.run)
-        if not proven:
-            state.unproven.add(event.run)
+
+
+def _mark_proof(state: State, run: RunRef, stamp: Stamp, history: History | None, *, proven: bool) -> None:
+    """An event is unproven if no proven copy of its frame is here, in whatever order they come."""
+    if proven:
+        if run in state.unproven:
+            state.unproven[run].discard(stamp)
+    elif history is None or stamp not in history:
+        state.unproven.setdefault(run, set()).add(stamp)
 
 
 def _is_ref(text: str) -> bool:
@@ -273,7 +282,7 @@ def _attempt(draft: _Draft, *, head: bool) -> Attempt:
         started_ms=None if started is None else started.time_ms,
         ended_ms=None if end is None else end.time_ms,  # type: ignore[union-attr]
         supersedes=[] if started is None else started.supersedes,
-        claim=0 if started is None else started.claim,
+        claim=None if started is None else started.claim,
         mode=None if started is None else started.mode,
         environment=None if started is None else started.environment,
         end=end,
@@ -315,7 +324,7 @@ def _is_divergent(attempts: list[Attempt]) -> bool:
 
 def state_as_json(state: State) -> dict[str, Any]:
     """The whole state as one object of plain values. Spec: spec/events.md section 5."""
-    runs = [run_of(ref, history, unproven=ref in state.unproven) for ref, history in state.runs.items()]
+    runs = [run_of(ref, history, unproven=bool(state.unproven.get(ref))) for ref, history in state.runs.items()]
     rules = [state.rules[stamp] for stamp in sorted(state.rules)]
     return {
         "format": 1,

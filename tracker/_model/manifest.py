@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from tracker._codec.canonical import format_tree
 from tracker._codec.frame import file_hash
 from tracker._model.event import End, Opened, Started
 from tracker._model.fold import error_as_json, hex_or_none, interrupt_as_json
@@ -29,7 +30,7 @@ class _Attempt(Struct, frozen=True):
     user: str
     started: int | None
     ended: int
-    claim: int
+    claim: int | None
     supersedes: list[AttemptId]
 
 
@@ -66,7 +67,7 @@ class Manifest(Struct, frozen=True):
     interrupt: dict[str, str | int | None] | None
     files: dict[str, ManifestFile]
     environment: str | None
-    summary: dict[str, Any]
+    summary: msgspec.Raw
     through: Through
 
 
@@ -99,7 +100,7 @@ def manifest_of(ended: Ended) -> Manifest:
         user=opened.user,
         started=None if started is None else started.time_ms,
         ended=end.time_ms,
-        claim=0 if started is None else started.claim,
+        claim=None if started is None else started.claim,
         supersedes=[] if started is None else started.supersedes,
     )
     files = {f.name: ManifestFile(f.path, f.size, hex_or_none(f.digest), f.external) for f in sorted(end.files)}
@@ -117,7 +118,7 @@ def manifest_of(ended: Ended) -> Manifest:
         interrupt=interrupt_as_json(end),
         files=files,
         environment=None if started is None else hex_or_none(started.environment),
-        summary=dict(sorted(ended.summary.items())),
+        summary=msgspec.Raw(format_tree(ended.summary)),
         through=Through(opened.writer, ended.seq, ended.prefix.hex()),
     )
 

@@ -221,7 +221,7 @@ class Journal:
                 os.fsync(self._ledger_fd)
             month_fd = durable.open_folder_fd(month, self._ledger_fd)
         except OSError as error:
-            raise durable.as_storage_error(error, f"ledger/{month}", "making") from error
+            raise durable.as_storage_error(error, f"ledger/{month}", "make") from error
         if self._month_fd >= 0:
             os.close(self._month_fd)
         self._month, self._month_fd = month, month_fd
@@ -265,7 +265,7 @@ class Journal:
             if had_file and mark.size == 0:
                 self._drop_stillborn()
             cause = failure if error.errno == errno.EIO else error
-            raise durable.as_storage_error(cause, f"ledger/{self._month}/{self.name}", "appending to") from error
+            raise durable.as_storage_error(cause, f"ledger/{self._month}/{self.name}", "append to") from error
 
     def _drop_stillborn(self) -> None:
         """Unlink a file that never held a whole event; if even that fails, leave its number behind."""

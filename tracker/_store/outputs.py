@@ -62,7 +62,7 @@ def seal_files(root: Path, files: Iterable[Attachment]) -> list[File]:
 
 def exists(root: Path, path: str) -> bool:
     """True if something lies at `path` below the root, or at an absolute one."""
-    return (root / path).exists()
+    return os.path.exists(os.path.join(root, path))
 
 
 def _seal(root: Path, file: Attachment) -> Iterator[File]:
@@ -81,7 +81,7 @@ def _seal(root: Path, file: Attachment) -> Iterator[File]:
     except StorageError:
         raise
     except OSError as error:
-        raise durable.as_storage_error(error, place, "sealing") from error
+        raise durable.as_storage_error(error, place, "seal") from error
 
 
 def _seal_folder(root: Path, folder: Attachment) -> Iterator[File]:

@@ -21,10 +21,11 @@ from tracker._codec.frame import Frame, FrameType, Scan, Verdict, file_hash, rea
 from tracker._disk import durable, host
 from tracker._model.event import Event, Opened, decode_events, decode_opened
 from tracker._model.names import SegmentName, is_month, parse_segment_name, segment_name
-from tracker.errors import DamagedError, StorageError, VersionError
+from tracker.errors import DamagedError, VersionError
+from tracker.terms import WriterId
 
-SETTLED_NS = 2_000_000_000
-"""A folder whose ctime was older than this when it was listed shows every later change by a new ctime."""
+_FINE_NS = 100_000_000
+_COARSE_NS = 2_000_000_000
 
 DEAD_AFTER_S = 24 * 3600
 
@@ -57,6 +58,11 @@ class Segment(Struct, frozen=True):
     opened: Opened | None
     damage: str = ""
 
+    @property
+    def writer(self) -> WriterId:
+        """Whose events these are: its OPEN frame says, or its name where that does not read."""
+        return self.place.name.writer if self.opened is None else self.opened.writer
+
 
 class SegmentEvents(NamedTuple):
     """The events of one frame, and whether its bytes are proved by a hash."""
@@ -70,8 +76,8 @@ class SegmentEvents(NamedTuple):
 class Listing:
     """The names in `ledger/`, read again only where a folder changed.
 
-    On a local file system a month folder is listed again when its ctime changed, or was younger than 2 s at
-    the last look; on a network file system always.
+    On a local file system a month folder is listed again when its ctime changed, or was too young at the last
+    look to show the next change: 0.1 s, or 2 s where times are whole seconds. On a network file system always.
     """
 
     def __init__(self, *, is_network: bool) -> None:
@@ -95,10 +101,15 @@ class Listing:
         """All segment files of the last look, in the order of months and names."""
         return [file for month in sorted(self._months) for file in self._months[month][2]]
 
+    def _is_settled(self, ctime: int, listed: int) -> bool:
+        """True if every change after the look of `listed` has, or will have, another ctime."""
+        grain = _COARSE_NS if ctime % 1_000_000_000 == 0 else _FINE_NS
+        return listed - ctime > grain and not self._is_network
+
     def _refresh_months(self, ledger_fd: int) -> bool:
         ctime, listed = self._root_seen
         seen = os.stat(ledger_fd).st_ctime_ns
-        if seen == ctime and listed - ctime > SETTLED_NS and not self._is_network:
+        if seen == ctime and self._is_settled(ctime, listed):
             return False
         now = time.time_ns()
         months = {name for name in os.listdir(ledger_fd) if is_month(name)}
@@ -117,7 +128,7 @@ class Listing:
         except FileNotFoundError:
             del self._months[month]
             return bool(files)
-        if seen.st_ctime_ns == ctime and listed - ctime > SETTLED_NS and not self._is_network:
+        if seen.st_ctime_ns == ctime and self._is_settled(ctime, listed):
             return False
         now = time.time_ns()
         found = _list_month(ledger_fd, month) if stat.S_ISDIR(seen.st_mode) else []
@@ -204,13 +215,12 @@ def iter_events(segment: Segment, forks: set[bytes] = frozenset()) -> Iterator[S
     """The events of a segment, frame by frame; salvaged frames last, and unproven.
 
     `forks` holds the prefix hashes of frames that another file contradicts.
-    Raises: DamagedError where a frame with right CRCs holds no events.
     """
     for frames, proven in ((segment.scan.frames, True), (segment.scan.salvaged, False)):
         for frame in frames:
             if frame.type == FrameType.EVENTS:
                 fork = frame.prefix[:8].hex() if frame.prefix in forks else ""
-                yield SegmentEvents(frame, decode_events(frame.payload, segment.place.path), fork, proven)
+                yield SegmentEvents(frame, decode_events(frame.payload), fork, proven)
 
 
 def forked_frames(segments: Iterable[Segment]) -> set[bytes]:
@@ -218,7 +228,7 @@ def forked_frames(segments: Iterable[Segment]) -> set[bytes]:
     seen: dict[tuple[str, int], set[bytes]] = defaultdict(set)
     for segment in segments:
         for frame in segment.scan.frames:
-            seen[segment.place.name.writer, frame.seq].add(frame.prefix)
+            seen[segment.writer, frame.seq].add(frame.prefix)
     return {prefix for prefixes in seen.values() if len(prefixes) > 1 for prefix in prefixes}
 
 

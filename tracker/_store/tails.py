@@ -13,15 +13,17 @@ import os
 from tracker._codec import frame
 from tracker._codec.frame import FrameType, Verdict
 from tracker._disk import durable
-from tracker._model.event import decode_events
+from tracker._model.event import decode_events, decode_opened
 from tracker._model.fold import State, absorb
 from tracker._store.segments import SegmentFile, judge_segment
+from tracker.errors import DamagedError
+from tracker.terms import WriterId
 
 
 class LiveTail:
     """A live journal as far as it has been read. `state` holds its events."""
 
-    __slots__ = ("_inode", "_size", "_tail", "clock", "place", "state")
+    __slots__ = ("_inode", "_size", "_tail", "_writer", "clock", "place", "state")
 
     def __init__(self, place: SegmentFile) -> None:
         self.place = place
@@ -34,6 +36,7 @@ class LiveTail:
         self._tail = frame.Tail()
         self._size = -1
         self._inode = -1
+        self._writer = self.place.name.writer
 
     def has_moved(self, ledger_fd: int) -> bool:
         """True if the file differs from what was read. Cost: one stat."""
@@ -43,7 +46,7 @@ class LiveTail:
     def read_on(self, ledger_fd: int) -> bool:
         """Read what was appended since; all of it, if the file was replaced. False if it is gone.
 
-        Raises: DamagedError where a frame with right CRCs holds no events; VersionError.
+            Raises: VersionError.
         Cost: 4 µs a new frame.
         """
         seen = _stat(ledger_fd, self.place.path)
@@ -62,16 +65,25 @@ class LiveTail:
 
     def _read_damaged(self, data: bytes) -> None:
         self._begin()
-        result = judge_segment(data, self.place).scan
-        self._take(result.frames, proven=True)
-        self._take(result.salvaged, proven=False)
+        segment = judge_segment(data, self.place)
+        self._writer = segment.writer
+        self._take(segment.scan.frames, proven=True)
+        self._take(segment.scan.salvaged, proven=False)
 
     def _take(self, frames: list[frame.Frame], *, proven: bool) -> None:
         for one in frames:
             self.clock = max(self.clock, one.clock)
+            if one.type == FrameType.OPEN:
+                self._writer = _writer_of(one, self._writer)
             if one.type == FrameType.EVENTS:
-                events = decode_events(one.payload, f"ledger/{self.place.path}")
-                absorb(self.state, events, one.clock, self.place.name.writer, one.seq, proven=proven)
+                absorb(self.state, decode_events(one.payload), one.clock, self._writer, one.seq, proven=proven)
+
+
+def _writer_of(opening: frame.Frame, otherwise: WriterId) -> WriterId:
+    try:
+        return decode_opened(opening.payload).writer
+    except DamagedError:
+        return otherwise
 
 
 def _stat(ledger_fd: int, path: str) -> os.stat_result | None:
