@@ -450,8 +450,10 @@ def read_segment(data: bytes, sealed: bool, name: str = "") -> Segment:
             before.update(frame.prefix)
             at = frame.end
 
-    # The frame at `at` is the first that is not good: what is "later" begins behind its first byte.
-    found = salvage(data, at + 1) if why else []
+    # The frame at `at` is not good; if its own CRCs are right it is salvaged too.
+    found = salvage(data, at) if why else []
+    if found and found[0].offset == at and not any(data[found[0].end - 1 :]):
+        found = []  # its prefix hash ends in zeros that go on to the end: a crash cut it short
     salvaged = [frame for frame in found if frame.seq not in {good.seq for good in frames}]
     for frame in frames + salvaged:
         if newer := not_of_format_1(frame):
@@ -776,7 +778,7 @@ def read_events(ledger: Ledger) -> list[Event]:
 # State: events.md sections 3 and 5
 
 Json = dict[str, Any]
-ENDS = {"done": "DONE", "failed": "ERROR", "interrupted": "INTERRUPTED"}
+ENDS = {"done": "done", "failed": "error", "interrupted": "interrupted"}
 
 
 def hex_or_none(digest: bytes | None) -> str | None:
@@ -790,7 +792,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: plain(value[key]) for key in sorted(value)}
+        return {key: plain(value[key]) for key in sorted(value, key=utf16)}
     return value
 
 
@@ -812,12 +814,12 @@ class Attempt:
         return self.start.fields[2] if self.start else []
 
     def status_and_end(self) -> tuple[str, Event | None]:
-        status, end = "RUNNING", None
+        status, end = "running", None
         for event in self.events:
             if event.tag in ENDS:
                 status, end = ENDS[event.tag], event
-            elif event.tag == "lost" and status in ("RUNNING", "LOST"):
-                status, end = "LOST", event
+            elif event.tag == "lost" and status in ("running", "lost"):
+                status, end = "lost", event
         return status, end
 
     def sealed(self) -> dict[str, tuple[int, str | None]]:
@@ -844,7 +846,7 @@ class Attempt:
         for event in self.events:
             if event.tag == "summary" and (before is None or event.order < before.order):
                 values |= event.fields[2]
-        return {name: plain(values[name]) for name in sorted(values)}
+        return {name: plain(values[name]) for name in sorted(values, key=utf16)}
 
 
 def sealed_files(end: Event) -> dict[str, list[Any]]:
@@ -894,13 +896,13 @@ class Run:
 
     def canonical(self) -> Attempt | None:
         heads = self.heads()
-        done = [attempt for attempt in heads if attempt.status_and_end()[0] == "DONE"]
+        done = [attempt for attempt in heads if attempt.status_and_end()[0] == "done"]
         if done:
             return min(done, key=lambda attempt: attempt.status_and_end()[1].order)  # type: ignore[union-attr]
         return max(heads, key=lambda attempt: attempt.place, default=None)
 
     def divergent(self) -> bool:
-        done = [attempt.sealed() for attempt in self.heads() if attempt.status_and_end()[0] == "DONE"]
+        done = [attempt.sealed() for attempt in self.heads() if attempt.status_and_end()[0] == "done"]
         return any(sealed != done[0] for sealed in done)
 
     def tags(self) -> list[str]:
@@ -963,7 +965,7 @@ def run_json(run: Run) -> Json:
         "key": key,
         "params": params,
         "mode": mode,
-        "status": canonical.status_and_end()[0] if canonical else "PENDING",
+        "status": canonical.status_and_end()[0] if canonical else "pending",
         "removed": run.removed(),
         "divergent": run.divergent(),
         "unproven": any(not event.held.proven for event in run.events),
@@ -1032,7 +1034,7 @@ def manifest_bytes(run: Run, attempt: Attempt, end: Event) -> bytes:
         "relpath": relpath,
         "identifier": identifier,
         "mode": start.fields[4] if start else None,
-        "status": ENDS[end.tag].lower(),
+        "status": ENDS[end.tag],
         "params": Verbatim(params),
         "attempt": {
             "id": attempt.id,

@@ -175,7 +175,7 @@ def test_the_shell_lines_of_the_readme_find_nothing_wrong(tmp_path: Path) -> Non
     uid = "a7f6c8b122de39b556aa975ba9567946"
     assert f"{uid}  {uid}/params.json" in done.stdout
     assert "0.1" in done.stdout.splitlines()
-    assert "DONE" in done.stdout
+    assert "done" in done.stdout
     assert "damaged" not in done.stdout
 
 

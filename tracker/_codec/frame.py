@@ -166,11 +166,10 @@ def scan(buffer: bytes) -> Scan:
     Cost: one pass, about 3 µs a frame; the search for later frames only where something is broken.
     Never raises. Spec: spec/log.md section 4.
     """
-    if len(buffer) < len(MAGIC) or not any(buffer[: len(MAGIC)]):
-        return _broken(buffer, [], 0, "no magic: the file is shorter than a segment's first 18 bytes, or zeros")
     if buffer[: len(MAGIC)] != MAGIC:
-        salvaged = _salvage(buffer, 0, set())
-        return Scan([], 0, Verdict.DAMAGED, sealed=False, why="not a segment: another magic", salvaged=salvaged)
+        if len(buffer) < len(MAGIC) or not any(buffer):
+            return _broken(buffer, [], 0, "the file is shorter than a segment's first 18 bytes, or zeros")
+        return _broken(buffer, [], 0, "not a segment: another magic", Verdict.DAMAGED)
     return _scan_from(buffer, len(MAGIC), blake3(MAGIC), None, first=True)
 
 
@@ -269,17 +268,15 @@ def _prefix_breaks(buffer: bytes, frame: Frame, hasher: blake3) -> str:
 def _broken(
     buffer: bytes, frames: list[Frame], at: int, why: str, verdict: Verdict | None = None
 ) -> Scan:
-    known = {f.seq for f in frames}
-    salvaged = _salvage(buffer, at, known)
-    if any(3 < frame.type < 128 for frame in salvaged):
+    """The scan of a file whose good prefix ends at `at`. A frame there with right CRCs is salvaged too."""
+    found = list(_iter_lone_frames(buffer, at))
+    if found and found[0].offset == at and not any(buffer[found[0].end - 1 :]):
+        found = []  # zeros from within its prefix hash to the end of the file: a crash cut it short
+    if any(3 < frame.type < 128 for frame in found):
         verdict = Verdict.NEWER
-    fallback = Verdict.DAMAGED if salvaged else Verdict.TORN
-    return Scan(frames, at, verdict or fallback, sealed=False, why=why, salvaged=salvaged)
-
-
-def _salvage(buffer: bytes, start: int, known: set[int]) -> list[Frame]:
-    """Frames at or after `start` with right CRCs and a seq not in `known`."""
-    return [f for f in _iter_lone_frames(buffer, start) if f.seq not in known]
+    good = {frame.seq for frame in frames}
+    salvaged = [frame for frame in found if frame.seq not in good]
+    return Scan(frames, at, verdict or (Verdict.DAMAGED if found else Verdict.TORN), False, why, salvaged)
 
 
 def _iter_lone_frames(buffer: bytes, at: int) -> Iterator[Frame]:

@@ -95,7 +95,7 @@ def manifest_of(ended: Ended) -> Manifest:
     relpath, identifier, uid = split_ref(end.run)
     attempt = _Attempt(
         id=ended.attempt,
-        writer=ended.attempt.rpartition("-")[0],
+        writer=opened.writer,
         host=opened.host,
         user=opened.user,
         started=None if started is None else started.time_ms,

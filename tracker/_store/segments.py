@@ -206,7 +206,7 @@ def _judge(data: bytes, place: SegmentFile, *, verify: bool) -> tuple[Scan, str]
     if not verify or file_hash(data) == place.name.hash16:
         trusted = read_trusted(data)
         if trusted is not None:
-            return trusted, ""
+            return trusted, "" if trusted.sealed or place.name.kind == "part" else "a sealed segment without SEAL"
     result = scan(data)
     return result, result.why or "the file's hash is not the one in its name"
 
