@@ -251,7 +251,7 @@ class Ledger:
 
     def put_manifest(self, created: Created, attempt: AttemptId, started: Started | None, end: End, at: Appended) -> None:
         """Write the manifest of an end that was committed. A failure is a warning: `rebuild` makes it anew."""
-        ended = Ended(created.params, created.key, attempt, started, end, at.opened, at.seq, at.prefix)
+        ended = Ended(created.params, created.key, attempt, started, end, at.opened, at.opened.writer, at.seq, at.prefix)
         path, data = encode_manifest(manifest_of(ended))
         try:
             put_manifest(self.lookup.store_fd, path, data)

@@ -266,6 +266,20 @@ class Lookup:
         self._with_fallback(load)
         self.generation += 1
 
+    def drop_index(self) -> None:
+        """Delete the index; the next refresh makes it anew."""
+        if self._index is not None and self._index.path is not None:
+            _could_remove(self._index.path)
+        elif self._index is None:
+            _could_remove(index_path(self.root))
+        if self._index is not None:
+            self._index.close()
+        self._index = None
+        self._set_covers({})
+        if self._listing is not None:
+            self._listing = Listing(is_network=host.is_network_fs(self.root))
+        self.generation += 1
+
     def _set_covers(self, covers: dict[str, Cover]) -> None:
         self._covers = covers
         self._damaged = {c.path: (c.size, c.mtime_ns) for c in covers.values() if c.damaged}

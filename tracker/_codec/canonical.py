@@ -23,7 +23,7 @@ from tracker.errors import ParamsError
 from tracker.terms import Uid
 
 FORM = 1
-"""The number of the form that this release writes. Spec: spec/canonical.md, "Later forms"."""
+"""The number of the form that this release writes. Spec: spec/canonical.md, rule 16."""
 
 MAX_BYTES = 1_048_576
 
@@ -62,7 +62,7 @@ def parse(text: bytes) -> dict[str, Any]:
 
     Cost: some 3 µs for a dozen params.
     Raises: ParamsError for any bytes that are not in form 1, and nothing else.
-    Spec: spec/canonical.md, "Form 1", rule 11.
+    Spec: spec/canonical.md, rule 11.
     """
     if len(text) > MAX_BYTES:
         raise _not_canonical(_too_long(text))

@@ -2,7 +2,7 @@
 
 The only door to BLAKE3. Knows nothing of what the bytes mean.
 
-Spec: spec/canonical.md, "The uid", "Printing".
+Spec: spec/canonical.md, "Form 1" (rule 10), "Printing".
 """
 
 from __future__ import annotations

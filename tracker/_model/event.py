@@ -180,6 +180,7 @@ _encoder = msgspec.msgpack.Encoder()
 _events_decoder = msgspec.msgpack.Decoder(list[Event])
 _event_decoder = msgspec.msgpack.Decoder(Event)
 _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_sealed_decoder = msgspec.msgpack.Decoder(Sealed)
 _opened_decoder = msgspec.msgpack.Decoder(Opened)
 KINDS = frozenset(
     str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule)
@@ -247,3 +248,11 @@ def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> 
         return _opened_decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise DamagedError(where, f"not an OPEN payload: {error}", spec="spec/log.md section 3") from error
+
+
+def decode_sealed(payload: memoryview | bytes) -> Sealed:
+    """What SEAL says of its file. Raises: DamagedError."""
+    try:
+        return _sealed_decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DamagedError("a SEAL frame", f"not a SEAL payload: {error}", spec="spec/log.md section 3") from error

@@ -70,6 +70,7 @@ class Attempt(Struct, frozen=True):
     claim: int | None
     mode: str | None
     environment: bytes | None
+    started: Started | None
     end: RunEvent | None
     end_stamp: Stamp | None
     files: list[File]
@@ -285,6 +286,7 @@ def _attempt(draft: _Draft, *, head: bool) -> Attempt:
         claim=None if started is None else started.claim,
         mode=None if started is None else started.mode,
         environment=None if started is None else started.environment,
+        started=started,
         end=end,
         end_stamp=draft.end_stamp,
         files=_files(draft),

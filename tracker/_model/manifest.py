@@ -20,14 +20,14 @@ from tracker._model.fold import error_as_json, hex_or_none, interrupt_as_json
 from tracker._model.lifecycle import MOVES
 from tracker._model.names import manifest_path, split_ref
 from tracker.errors import DamagedError
-from tracker.terms import AttemptId
+from tracker.terms import AttemptId, WriterId
 
 
 class _Attempt(Struct, frozen=True):
     id: AttemptId
-    writer: str
-    host: str
-    user: str
+    writer: str | None
+    host: str | None
+    user: str | None
     started: int | None
     ended: int
     claim: int | None
@@ -79,7 +79,8 @@ class Ended(Struct, frozen=True):
     attempt: AttemptId
     started: Started | None
     end: End
-    opened: Opened
+    opened: Opened | None
+    writer: WriterId
     seq: int
     prefix: bytes
     summary: dict[str, Any] = {}
@@ -95,9 +96,9 @@ def manifest_of(ended: Ended) -> Manifest:
     relpath, identifier, uid = split_ref(end.run)
     attempt = _Attempt(
         id=ended.attempt,
-        writer=opened.writer,
-        host=opened.host,
-        user=opened.user,
+        writer=None if opened is None else opened.writer,
+        host=None if opened is None else opened.host,
+        user=None if opened is None else opened.user,
         started=None if started is None else started.time_ms,
         ended=end.time_ms,
         claim=None if started is None else started.claim,
@@ -119,7 +120,7 @@ def manifest_of(ended: Ended) -> Manifest:
         files=files,
         environment=None if started is None else hex_or_none(started.environment),
         summary=msgspec.Raw(format_tree(ended.summary)),
-        through=Through(opened.writer, ended.seq, ended.prefix.hex()),
+        through=Through(ended.writer, ended.seq, ended.prefix.hex()),
     )
 
 

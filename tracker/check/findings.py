@@ -1,8 +1,6 @@
-"""verify: what is wrong with a store, as data; rebuild: derived files made anew.
+"""What verify and rebuild report, as data.
 
-verify reads and changes nothing. rebuild writes manifests and the index, nothing else.
-
-Spec: spec/log.md section 4; spec/layout.md sections 2 to 5; spec/manifest.md.
+Spec: spec/recovery.md.
 """
 
 from __future__ import annotations
@@ -11,8 +9,6 @@ import enum
 from collections.abc import Callable
 
 from msgspec import Struct
-
-from tracker.ledger import Ledger
 
 
 class Level(enum.StrEnum):
@@ -32,7 +28,7 @@ class Severity(enum.StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is not as it should be."""
+    """One thing that is not as it should be. `path` is relative to the root, or absolute if external."""
 
     code: str
     severity: Severity
@@ -67,3 +63,26 @@ class Rebuilt(Struct, frozen=True):
 
 Progress = Callable[[str, int, int], None]
 """Told what is being read, and how much of how much is done."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+CURE_COPY = "copy it again from another copy of the tree"
+CURE_REBUILD = "run `tracker rebuild`"
+
+
+def damage(code: str, path: str, what: str, cure: str = CURE_COPY) -> Finding:
+    """Bytes that are not what was written."""
+    return Finding(code, Severity.DAMAGE, path, what, cure)
+
+
+def incomplete(code: str, path: str, what: str, cure: str) -> Finding:
+    """What a crash or an unfinished copy leaves."""
+    return Finding(code, Severity.INCOMPLETE, path, what, cure)
+
+
+def note(code: str, path: str, what: str, cure: str = "nothing need be done") -> Finding:
+    """Worth knowing, and no fault of the store."""
+    return Finding(code, Severity.NOTE, path, what, cure)

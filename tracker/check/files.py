@@ -1,0 +1,176 @@
+"""What lies on disk, held against what the ledger says of it: objects, manifests, params.json, users' files.
+
+Spec: spec/layout.md sections 2 to 4; spec/events.md section 3, rule 4; spec/recovery.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracker._codec.digest import digest
+from tracker._codec.frame import file_hash
+from tracker._disk import durable
+from tracker._model import names
+from tracker._model.event import Done, Failed, File, Interrupted
+from tracker._model.fold import Run, Stamp, run_of
+from tracker._model.names import STORE
+from tracker._store import manifests, objects, outputs
+from tracker.check.findings import CURE_REBUILD, Finding, Progress, damage, incomplete, note
+from tracker.check.reading import Reading
+from tracker.errors import StorageError
+from tracker.terms import Status, StorageMode
+
+_RUN_FOLDER = re.compile(r"[0-9a-f]{32}")
+_PREFIXED_PARAMS = re.compile(rf"([0-9a-f]{{32}})_{re.escape(names.PARAMS)}")
+
+
+def iter_objects(store_fd: int, reading: Reading, *, full: bool) -> Iterator[Finding]:
+    """Objects that events name and that are not here; with `full`, those whose bytes are not what they say."""
+    there = set(objects.iter_objects(store_fd))
+    for ref, history in reading.state.runs.items():
+        for event in history.values():
+            if isinstance(event, Failed) and event.traceback is not None:
+                path = names.object_path(event.traceback.hex())
+                if path not in there:
+                    yield incomplete("object-missing", f"{STORE}/{path}", f"the traceback of {ref} is not here", "copy the tree again")
+    for path in sorted(there) if full else []:
+        name = names.parse_object_path(path)
+        if name is not None and _digest_at(path, store_fd) != name:
+            yield damage("object-damaged", f"{STORE}/{path}", "its bytes are not those its name says")
+
+
+def _digest_at(path: str, store_fd: int) -> str | None:
+    try:
+        return digest(durable.read_file(path, store_fd))
+    except StorageError:
+        return None
+
+
+def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
+    """Manifests whose bytes are not what their names say. They count as absent."""
+    for path in manifests.iter_manifests(store_fd):
+        name = names.parse_manifest_path(path)
+        try:
+            data = durable.read_file(path, store_fd)
+        except StorageError as error:
+            yield damage("unreadable", f"{STORE}/{path}", str(error), CURE_REBUILD)
+            continue
+        if name is not None and file_hash(data) != name.hash16:
+            is_cut = not data.rstrip(b"\0").endswith(b"}\n")
+            kind = incomplete if is_cut else damage
+            what = "a crash cut it short" if is_cut else "its bytes are not those its name says"
+            yield kind("manifest-damaged", f"{STORE}/{path}", what, CURE_REBUILD)
+
+
+def iter_unrecorded(root: Path, reading: Reading) -> Iterator[Finding]:
+    """Run folders and params files of which no event speaks: a run that was killed before its first event.
+
+    Folders of runs are not entered. Cost: one listing for each namespace's folder.
+    """
+    known = {(run.relpath, run.uid) for run in map(names.split_ref, reading.state.runs)}
+    for above, folders, files in os.walk(root):
+        relpath = "" if above == str(root) else os.path.relpath(above, root).replace(os.sep, "/")
+        found = [name for name in folders if _RUN_FOLDER.fullmatch(name)]
+        found += [match[1] for name in files if (match := _PREFIXED_PARAMS.fullmatch(name))]
+        inner = [f for f in folders if f not in found and not os.path.exists(os.path.join(above, f, STORE))]
+        folders[:] = [name for name in sorted(inner) if name != STORE]
+        for uid in sorted(found):
+            if (relpath, uid) not in known:
+                path = f"{relpath}/{uid}" if relpath else uid
+                what = "files of a run that no event speaks of: it was killed before its first event, or its segment is not here"
+                yield incomplete("unrecorded", path, what, "run it again, or copy the tree again")
+
+
+def iter_params(root_fd: int, runs: list[Run], progress: Progress) -> Iterator[Finding]:
+    """`params.json` that does not hold the recorded text. One that is not there was never asked for."""
+    seen: set[str] = set()
+    for done, run in enumerate(runs):
+        progress("params", done, len(runs))
+        if run.params is None:
+            continue
+        for mode in StorageMode:
+            path = names.params_path(run.relpath, run.uid, mode)
+            if path in seen:
+                continue
+            seen.add(path)
+            yield from _judge_params(root_fd, path, run.params.encode())
+
+
+def _judge_params(root_fd: int, path: str, text: bytes) -> Iterator[Finding]:
+    try:
+        data = durable.read_file(path, root_fd)
+    except FileNotFoundError:
+        return
+    except StorageError as error:
+        yield damage("unreadable", path, str(error))
+        return
+    if data == text:
+        return
+    if durable.is_cut_short(data, text):
+        yield incomplete("params-cut", path, "a crash cut it short", "any session of the run writes it anew")
+        return
+    what = "it does not hold the params its folder is named by"
+    yield damage("params-altered", path, what, "remove it: any session of the run writes it anew")
+
+
+def iter_sealed(root: Path, runs: list[Run], progress: Progress) -> Iterator[Finding]:
+    """Files that are not as the newest seal of their path says. Older seals are superseded, not violated.
+
+    Files of a run that is being executed now are left alone.
+    Cost: one read and one BLAKE3 pass over every sealed file.
+    """
+    newest = _newest_seals(runs)
+    total = sum(file.size or 0 for _, file in newest.values())
+    done = 0
+    for path in sorted(newest):
+        _, file = newest[path]
+        yield from _judge_file(root, file)
+        done += file.size or 0
+        progress("sealed files", done, total)
+
+
+def _newest_seals(runs: list[Run]) -> dict[str, tuple[Stamp, File]]:
+    newest: dict[str, tuple[Stamp, File]] = {}
+    busy: set[str] = set()
+    for run in runs:
+        for attempt in run.attempts:
+            end, stamp = attempt.end, attempt.end_stamp
+            if attempt.status is Status.RUNNING:
+                busy.add(run.ref)
+            if not isinstance(end, (Done, Failed, Interrupted)) or stamp is None:
+                continue
+            for file in end.files:
+                if file.path not in newest or newest[file.path][0] < stamp:
+                    newest[file.path] = (stamp, file)
+    being_written = {f.path for run in runs if run.ref in busy for a in run.attempts for f in a.files}
+    return {path: seal for path, seal in newest.items() if path not in being_written and seal[1].size is not None}
+
+
+def _judge_file(root: Path, file: File) -> Iterator[Finding]:
+    place = os.path.join(root, file.path)
+    try:
+        size, found = outputs.hash_file(place)
+    except FileNotFoundError:
+        if file.external:
+            yield note("external-missing", file.path, "an external file is not on this machine")
+        else:
+            what = "sealed, and not here"
+            yield incomplete("file-missing", file.path, what, "copy the tree again, or run it again if it was removed")
+        return
+    except OSError as error:
+        yield damage("unreadable", file.path, f"{error.strerror or error}", "give this user the right to it")
+        return
+    if size != file.size or (file.digest is not None and found != file.digest):
+        what = f"{size} bytes of BLAKE3 {found.hex()[:16]}…, sealed as {file.size} bytes"
+        if file.digest is not None:
+            what += f" of {file.digest.hex()[:16]}…"
+        yield damage("file-altered", file.path, what, "copy it from another copy of the tree, or run it again")
+
+
+def runs_of(reading: Reading) -> list[Run]:
+    """All runs, in the order of their first events."""
+    runs = [run_of(ref, history) for ref, history in reading.state.runs.items()]
+    return sorted(runs, key=lambda run: run.first)

@@ -1,0 +1,79 @@
+"""The fold of the ledger's files, held against what was derived from it; and derived files made anew (I11).
+
+Spec: spec/manifest.md; spec/recovery.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tracker._model.fold import run_as_json, run_of
+from tracker._model.manifest import encode_manifest, manifest_of
+from tracker._model.names import STORE
+from tracker._store import manifests
+from tracker._store.index import Filter
+from tracker.check.findings import CURE_REBUILD, Finding, Progress, Rebuilt, damage, incomplete, no_progress
+from tracker.check.reading import Reading, ended_of, read_ledger
+from tracker.errors import NotFoundError
+from tracker.ledger import Ledger
+
+
+def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
+    """Manifests that the ledger implies and that are not here, and those it does not imply."""
+    implied = implied_manifests(reading)
+    there = {path for path in manifests.iter_manifests(store_fd) if manifests.read_manifest(store_fd, path)}
+    for path in sorted(implied.keys() - there):
+        yield incomplete("manifest-missing", f"{STORE}/{path}", "the ledger implies it, and it is not here", CURE_REBUILD)
+    for path in sorted(there - implied.keys()):
+        what = "no event here implies it: the segment it was made from is not here"
+        yield incomplete("manifest-unmatched", f"{STORE}/{path}", what, "copy the tree again")
+
+
+def implied_manifests(reading: Reading) -> dict[str, bytes]:
+    """Path and bytes of every manifest that the ledger implies."""
+    return dict(
+        encode_manifest(manifest_of(ended)) for ref in reading.state.runs for ended in ended_of(reading, ref)
+    )
+
+
+def iter_index(ledger: Ledger, reading: Reading) -> Iterator[Finding]:
+    """Runs that look-ups tell otherwise than the files do. A run that was written meanwhile is read again."""
+    found = {run.ref: run_as_json(run) for run in ledger.find(Filter(removed=None))}
+    differing = _differing(reading, found)
+    if differing:  # events may have come between the two readings
+        reading = read_ledger(ledger.lookup.ledger_fd, no_progress)
+        found = {run.ref: run_as_json(run) for run in ledger.find(Filter(removed=None))}
+        differing &= _differing(reading, found)
+    for ref in sorted(differing):
+        what = "the index tells it otherwise than the ledger's files"
+        yield damage("index-differs", ref, what, "run `tracker rebuild`, which makes the index anew")
+
+
+def _differing(reading: Reading, found: dict[str, object]) -> set[str]:
+    folded = {
+        ref: run_as_json(run_of(ref, history, unproven=bool(reading.state.unproven.get(ref))))
+        for ref, history in reading.state.runs.items()
+    }
+    return {ref for ref in folded.keys() | found.keys() if folded.get(ref) != found.get(ref)}
+
+
+def rebuild(ledger: Ledger, progress: Progress = no_progress) -> Rebuilt:
+    """Make the manifests and the index anew from the ledger. Nothing else is touched.
+
+    Raises: NotFoundError where there is no store; StorageError.
+    Cost: 10 µs a run for the index, 20 µs a manifest.
+    """
+    if not ledger.lookup.open_store():
+        raise NotFoundError("store", str(ledger.root), "the first run makes it")
+    with ledger.lock:
+        ledger.lookup.drop_index()
+        reading = read_ledger(ledger.lookup.ledger_fd, progress)
+        implied = implied_manifests(reading)
+        written = 0
+        for done, (path, data) in enumerate(implied.items()):
+            progress("manifests", done, len(implied))
+            if manifests.read_manifest(ledger.lookup.store_fd, path) is None:
+                manifests.put_manifest(ledger.lookup.store_fd, path, data)
+                written += 1
+        ledger.refresh()
+    return Rebuilt(len(reading.state.runs), written, len(implied) - written)

@@ -1,0 +1,80 @@
+"""verify: everything that is wrong with a store, found in one pass. Changes nothing.
+
+Spec: spec/recovery.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from tracker._disk import durable
+from tracker._model.names import FORMAT, STORE
+from tracker._store import segments
+from tracker.check import files, replay
+from tracker.check.findings import Finding, Level, Progress, Report, damage, incomplete, no_progress
+from tracker.check.reading import Reading, read_ledger, read_names
+from tracker.errors import DamagedError, NotFoundError
+from tracker.ledger import Ledger
+
+
+def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_progress) -> Report:
+    """Check a store and report all findings.
+
+    QUICK: framing, hashes and names of the ledger, references, names. FULL: also every manifest, object,
+    params.json and sealed file. REPLAY: also that manifests and index equal the fold of the ledger.
+
+    Raises: NotFoundError where there is no store; VersionError where a newer release wrote.
+    Cost: QUICK 2 µs an event; FULL reads every sealed file.
+    """
+    yielded = _iter_format(ledger)
+    findings = list(yielded)
+    if not ledger.lookup.open_store():
+        raise NotFoundError("store", str(ledger.root), "the first run makes it; `-C DIR` names another folder")
+    reading = read_ledger(ledger.lookup.ledger_fd, progress)
+    findings += [*reading.findings, *read_names(ledger.lookup.ledger_fd)]
+    findings += _iter_disk(ledger, reading, level, progress)
+    if level is Level.REPLAY:
+        findings += replay.iter_manifests(ledger.lookup.store_fd, reading)
+        findings += replay.iter_index(ledger, reading)
+    checked = {
+        "segments": reading.segments,
+        "frames": reading.frames,
+        "events": reading.events,
+        "runs": len(reading.state.runs),
+    }
+    return Report(level, findings, checked)
+
+
+def _iter_format(ledger: Ledger) -> Iterator[Finding]:
+    """FORMAT is there and ours. Raises: VersionError."""
+    path = os.path.join(ledger.root, STORE, FORMAT)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        segments.check_format(data, path)
+    except FileNotFoundError:
+        if os.path.isdir(os.path.join(ledger.root, STORE)):
+            yield incomplete("format-missing", f"{STORE}/{FORMAT}", "it is not here", "copy the tree again")
+    except DamagedError as error:
+        yield damage("format-damaged", f"{STORE}/{FORMAT}", error.why, error.cure)
+    else:
+        if data != segments.FORMAT_BYTES:
+            yield incomplete("format-cut", f"{STORE}/{FORMAT}", "a crash cut it short", "the next writer mends it")
+
+
+def _iter_disk(ledger: Ledger, reading: Reading, level: Level, progress: Progress) -> Iterator[Finding]:
+    store_fd = ledger.lookup.store_fd
+    full = level is not Level.QUICK
+    yield from files.iter_objects(store_fd, reading, full=full)
+    yield from files.iter_manifests(store_fd, reading)
+    yield from files.iter_unrecorded(ledger.root, reading)
+    if not full:
+        return
+    runs = files.runs_of(reading)
+    root_fd = durable.open_root(str(ledger.root))
+    try:
+        yield from files.iter_params(root_fd, runs, progress)
+        yield from files.iter_sealed(ledger.root, runs, progress)
+    finally:
+        os.close(root_fd)
