@@ -6,8 +6,6 @@ where users' files lie and what a session means is told above.
 Spec: spec/log.md sections 5, 6 and 8.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import os
@@ -74,6 +72,7 @@ class Ledger:
         self._timer: threading.Thread | None = None
         self._wake = threading.Event()
         self._refreshed = False
+        self._last_row: tuple[int, tuple[str, str, str], Row | None] = (-1, ("", "", ""), None)
         self._root_fd = -1
         self._root_inode: tuple[int, int] | None = None
         self.open_runs: dict[RunRef, OpenRun] = {}
@@ -85,15 +84,24 @@ class Ledger:
 
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
         """What is recorded of a run: of the last 0.1 s if it is done, else of this moment."""
+        wanted = (uid, identifier, relpath)
         with self._lock:
             if self.lookup.is_stale(HIT_AGE_S):
                 self._refresh()
-            row = self.lookup.row(uid, identifier, relpath)
-            if (row is not None and row.status is Status.DONE) or not self.lookup.is_stale(MISS_AGE_S):
+            row = self._remembered(wanted)
+            if (row is not None and row.status == Status.DONE) or not self.lookup.is_stale(MISS_AGE_S):
                 return row
-            before = self.lookup.generation
             self._refresh()
-            return row if before == self.lookup.generation else self.lookup.row(uid, identifier, relpath)
+            return self._remembered(wanted)
+
+    def _remembered(self, wanted: tuple[str, str, str]) -> Row | None:
+        """The row, looked up once while nothing changes: `session()` and `is_done()` ask for the same."""
+        generation, last, row = self._last_row
+        if last == wanted and generation == self.lookup.generation:
+            return row
+        row = self.lookup.row(*wanted)
+        self._last_row = (self.lookup.generation, wanted, row)
+        return row
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
         """The repeats of a key, in the order of their first events, as of the last look."""

@@ -6,8 +6,6 @@ process wrote itself is noted as it is written. Writes nothing below the root.
 Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time
@@ -362,10 +360,17 @@ class Lookup:
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
         """What a resume needs to know of a run. Cost: 5 µs, whatever the number of runs."""
         ref = run_ref(relpath, identifier, uid)
-        if any(ref in part.runs for part in self._parts()):
+        if self._is_in_memory(ref):
             run = self.run(ref)
             return None if run is None else _row_of(run)
         return None if self._index is None else self._index.row(uid, identifier, relpath)
+
+    def _is_in_memory(self, ref: RunRef) -> bool:
+        if ref in self._own_live.runs:
+            return True
+        if not self._own_sealed and not self._tails:  # as in a resume scan
+            return False
+        return any(ref in part.runs for part in self._parts())
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
         """The repeats of a key, in the order of their first events."""
@@ -462,7 +467,7 @@ _PARENTS: list[Index | None] = []
 
 
 def _row_of(run: Run) -> Row:
-    return Row(0, run.uid, run.identifier, run.relpath, run.key, run.status, run.mode, run.params)
+    return Row(str(run.status), run.mode, run.params)
 
 
 def _has_changed(cover: Cover, ledger_fd: int) -> bool:

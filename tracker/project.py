@@ -125,8 +125,8 @@ class Project:
         row = self._ledger.row(key, identifier, self._relpath)
         if row is not None:
             _compare(text, row.params, self._root, key)
-            mode = StorageMode(row.mode or mode)
-        if row is None or row.status is not Status.DONE:
+            mode = mode if row.mode in (None, mode) else StorageMode(row.mode)
+        if row is None or row.status != Status.DONE:
             done = (r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE)
             repeat = next(done, None)
             if repeat is not None:

@@ -122,7 +122,8 @@ class Session:
 
     def is_done(self) -> bool:
         """True if the run is finished. A True may be 0.1 s old, a False is of this moment."""
-        return self.status is Status.DONE
+        row = self._ledger.row(self._uid, self._identifier, self._relpath)
+        return row is not None and row.status == Status.DONE
 
     @property
     def run(self) -> Run | None:

@@ -3,8 +3,6 @@
 Spec: spec/README.md, "Words".
 """
 
-from __future__ import annotations
-
 import enum
 from typing import NewType
 

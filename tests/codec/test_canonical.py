@@ -103,9 +103,6 @@ def cases(name: str, column: str) -> Any:
     return pytest.mark.parametrize("case", found, ids=[str(case[column])[:40] for case in found])
 
 
-# Vectors
-
-
 @cases("texts", "input")
 def test_a_text_vector_has_its_canonical_text_and_digest(case: dict[str, str]) -> None:
     text = canonical(json.loads(case["input"]))
@@ -179,8 +176,6 @@ def test_b3sum_prints_the_digests_of_the_vectors(tmp_path: Path) -> None:
     assert printed.stdout.split() == [case["blake3"] for case in vectors]
     assert short.stdout.split() == [uid_of(case["canonical"].encode()) for case in vectors]
 
-
-# Fast and slow, ours and others'
 
 EDGE_FLOATS = [
     0.0, -0.0, 1.0, -1.0, 1e-4, 1e-5, 1.5e-5, 1e-6, 9.999999999999997e-7, 1e-7, 1e-8, 1e-65, 1e15, 1e16, 1e20,
@@ -313,9 +308,6 @@ def test_node_writes_the_same_digits_for_every_finite_float() -> None:
     assert [canonical({"x": number})[5:-1].decode() for number in numbers] == want
 
 
-# What is equal, what is not
-
-
 def test_params_that_differ_only_in_type_have_different_texts() -> None:
     texts = {canonical({"lr": value}) for value in (1, 1.0, True, "1", "1.0", None, "null", [1])}
 
@@ -336,9 +328,6 @@ def test_a_reserved_key_is_refused_at_the_root_and_accepted_below() -> None:
 
     assert str(caught.value) == "params: the key '@repeat' is reserved, as is any that begins with '@'"
     assert canonical({"a": {"@repeat": 1}, "b@": "@x"}) == b'{"a":{"@repeat":1},"b@":"@x"}'
-
-
-# Limits
 
 
 def test_32_nested_containers_are_written_and_33_refused() -> None:
@@ -412,9 +401,6 @@ def test_a_file_past_a_limit_is_refused(text: bytes) -> None:
         parse(text)
 
 
-# Parsing
-
-
 def typed(value: Any) -> Any:
     """Give a value that is equal only to a value of the same types; NaN and the infinities as words."""
     if isinstance(value, dict):
@@ -482,9 +468,6 @@ def test_the_refusal_of_a_file_says_what_is_wrong(text: bytes, why: str) -> None
     assert str(caught.value) == f"params.json: not in canonical form 1: {why}"
 
 
-# Repeats
-
-
 @settings(max_examples=200)
 @given(trees, st.text("0123456789abcdef", min_size=16, max_size=16))
 def test_a_repeat_adds_one_member_and_gives_back_the_bare_text(tree: dict[str, Any], token: str) -> None:
@@ -515,9 +498,6 @@ def test_a_repeat_is_not_repeated_and_its_token_is_16_hex_digits() -> None:
 def test_a_repeat_past_the_limit_of_bytes_is_refused() -> None:
     with pytest.raises(ParamsError, match="at most 1,048,576"):
         canonical_with_repeat(canonical({"x": "a" * (MAX_BYTES - 8)}), TOKEN)
-
-
-# Twins
 
 
 @settings(max_examples=300)

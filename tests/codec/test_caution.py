@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker._codec import caution
-from tracker._codec.canonical import canonical, parse
+from tracker._codec.canonical import canonical, canonical_with_repeat, parse
 from tracker._codec.caution import find_twin_warning, find_warnings, warn_about
 from tracker.errors import ParamsWarning
 
@@ -73,6 +73,10 @@ def test_what_is_above_doubt_at_a_glance_is_so_when_looked_at(params: dict[str, 
     text = canonical({key.replace("@", ""): value for key, value in params.items()})
 
     assert find_warnings(text) == list(caution._iter_warnings("params", parse(text)))
+
+
+def test_the_token_of_a_repeat_is_not_told() -> None:
+    assert find_warnings(canonical_with_repeat(b"{}", "1234567890123456")) == []
 
 
 def test_twins_are_told_with_the_number_they_differ_in() -> None:

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from tracker._codec.canonical import canonical
+from tracker._codec.refusals import ANYTHING, BIG_ARRAY, PLAIN_ITEMS, REFUSALS
 from tracker._codec.values import plain
 from tracker.errors import ParamsError
 
@@ -93,9 +94,6 @@ def refusal(params: object) -> str:
 def foreign(module: str, name: str, *bases: type) -> Any:
     """Make an instance of a class that says it comes from another library."""
     return type(name, bases, {"__module__": module})()
-
-
-# The table
 
 
 @pytest.mark.parametrize(
@@ -196,6 +194,12 @@ def test_a_refused_value_is_told_with_its_path_and_cure(value: object, why: str)
     assert refusal({"opt": {"x": value}}) == f"params['opt']['x']: {why}"
 
 
+def test_the_specification_holds_every_message_of_the_table() -> None:
+    page = (Path(__file__).parents[2] / "spec" / "canonical.md").read_text("utf-8").replace("\\_", "_")
+
+    assert {why for why in {*REFUSALS.values(), ANYTHING, BIG_ARRAY, PLAIN_ITEMS} if why not in page} == set()
+
+
 def test_a_path_leads_through_keys_and_indices() -> None:
     assert refusal({"a": [{}, {3: ({"b.c": {1}},)}]}).startswith("params['a'][1][3][0]['b.c']: a set")
 
@@ -248,9 +252,6 @@ def test_a_subclass_of_a_known_class_follows_its_base() -> None:
     parameter = type("Parameter", (type(foreign("torch", "Tensor")),), {"__module__": "torch.nn"})()
 
     assert "pass x.item() for a scalar" in refusal({"x": parameter})
-
-
-# NumPy
 
 
 def test_numpy_scalars_are_the_numbers_they_equal() -> None:
@@ -316,9 +317,6 @@ def test_numpy_values_without_a_number_of_equal_value_are_refused(expression: st
     assert refusal({"x": eval(expression, {"np": np})}) == "params['x']: " + why.format(
         anything=anything, items=items
     )
-
-
-# Classes with fields
 
 
 class Sgd(msgspec.Struct):

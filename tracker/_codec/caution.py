@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from tracker._codec.canonical import MAX_EXACT_INT, parse, twin_key
+from tracker._codec.canonical import MAX_EXACT_INT, REPEAT, parse, twin_key
 from tracker.errors import ParamsWarning
 
 
@@ -27,7 +27,9 @@ def find_warnings(text: bytes) -> list[str]:
     """
     if _is_above_doubt(text):
         return []
-    return list(_iter_warnings("params", parse(text)))
+    tree = parse(text)
+    tree.pop(REPEAT, None)  # its digits are ours
+    return list(_iter_warnings("params", tree))
 
 
 def find_twin_warning(text: bytes, other: bytes) -> str | None:

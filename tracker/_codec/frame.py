@@ -6,8 +6,6 @@ into payloads.
 Spec: spec/log.md sections 3 and 4.
 """
 
-from __future__ import annotations
-
 import enum
 import struct
 import zlib

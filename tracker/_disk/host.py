@@ -9,8 +9,6 @@ LIMIT: a process in another time namespace of the same pid namespace counts its 
 Spec: spec/log.md sections 3 and 5.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import re

@@ -5,8 +5,6 @@ Knows what is recorded; never when or where it is stored.
 Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import msgspec

@@ -7,8 +7,6 @@ So state is commutative, idempotent and associative over copies (I9). Opens no f
 Spec: spec/events.md sections 3 and 5; spec/log.md sections 6 and 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -6,8 +6,6 @@ tomorrow, from whatever merged ledger, make the same bytes (I11). Opens no file.
 Spec: spec/manifest.md.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

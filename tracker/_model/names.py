@@ -5,8 +5,6 @@ Those of users' files are relative to the root, those of the store's own files t
 Spec: spec/layout.md.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache

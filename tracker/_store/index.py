@@ -6,8 +6,6 @@ knows rows, not frames; whoever fills it decides what is current.
 Spec: spec/layout.md section 7.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -57,14 +55,9 @@ class Cover(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a look-up needs of a run. Order of fields as selected."""
+    """What a resume needs of a run."""
 
-    id: int
-    uid: str
-    identifier: str
-    relpath: str
-    key: str | None
-    status: Status
+    status: str
     mode: str | None
     params: str | None
 
@@ -76,7 +69,7 @@ class Entry(NamedTuple):
     event: RunEvent
 
 
-_COLUMNS = "id, uid, identifier, relpath, key, status, mode, params"
+_SELECT_ROW = "select status, mode, params from runs where uid = ? and identifier = ? and relpath = ?"
 _histories_encoder = msgspec.msgpack.Encoder()
 _histories_decoder = msgspec.msgpack.Decoder(list[Entry])
 
@@ -243,10 +236,8 @@ class Index:
 
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
         """The row of a run. Cost: 4 µs, whatever the number of runs."""
-        found = self._db.execute(
-            f"select {_COLUMNS} from runs where uid = ? and identifier = ? and relpath = ?", (uid, identifier, relpath)
-        ).fetchone()
-        return None if found is None else Row(*found)
+        found = self._db.execute(_SELECT_ROW, (uid, identifier, relpath)).fetchone()
+        return None if found is None else Row._make(found)
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[RunRef]:
         """The refs of the repeats of a key."""

@@ -9,8 +9,6 @@ shortened, a failed sync) the segment is published from memory and nothing is lo
 Spec: spec/log.md section 5.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import errno

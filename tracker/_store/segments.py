@@ -6,8 +6,6 @@ events mean.
 Spec: spec/layout.md section 2; spec/log.md sections 4 and 5.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import time

@@ -3,8 +3,6 @@
 Spec: spec/recovery.md.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 Spec: spec/log.md section 4; spec/recovery.md.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any

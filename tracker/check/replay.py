@@ -6,6 +6,7 @@ Spec: spec/manifest.md; spec/recovery.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tracker._model.fold import run_as_json, run_of
 from tracker._model.manifest import encode_manifest, manifest_of
@@ -16,6 +17,7 @@ from tracker.check.findings import CURE_REBUILD, Finding, Progress, Rebuilt, dam
 from tracker.check.reading import Reading, ended_of, read_ledger
 from tracker.errors import NotFoundError
 from tracker.ledger import Ledger
+from tracker.terms import RunRef
 
 
 def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def iter_index(ledger: Ledger, reading: Reading) -> Iterator[Finding]:
         yield damage("index-differs", ref, what, "run `tracker rebuild`, which makes the index anew")
 
 
-def _differing(reading: Reading, found: dict[str, object]) -> set[str]:
+def _differing(reading: Reading, found: dict[RunRef, dict[str, Any]]) -> set[RunRef]:
     folded = {
         ref: run_as_json(run_of(ref, history, unproven=bool(reading.state.unproven.get(ref))))
         for ref, history in reading.state.runs.items()

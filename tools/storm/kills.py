@@ -1,0 +1,167 @@
+"""kill: SIGKILL to writers at random moments, and what the store then knows of what they were told.
+
+Each group of kills has one store. One to three writers run at once, some with three threads; all are killed. Then
+the judges: nothing acknowledged is lost, the store opens, and whatever is half-written is a run that is RUNNING
+or is named by `verify`. The next writers go on with the same store. In the end one more writer is let to end by
+itself: what the dead left is published, and every run is as it was.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tools.storm import judge
+from tools.storm.tally import Tally
+from tools.storm.ward import BrokenError, ask, begin, kill, read_acks, use_cache
+from tools.storm.workload import PACES, Pace, Writer, plain, write_in_threads
+from tracker import Project
+
+KILLS_A_STORE = 12
+LONGEST_S = 0.25
+THREADS = 3
+
+Line = dict[str, Any]
+
+
+def storm(folder: Path, count: int, seed: int) -> Tally:
+    """Kill `count` writers, and judge the store after each round of kills."""
+    tally = Tally("kill", seed)
+    luck = random.Random(seed)
+    number = 0
+    while tally.cases < count:
+        store = Store(folder / f"store-{number}", luck, tally)
+        killed = 0
+        while killed < min(KILLS_A_STORE, count - tally.cases + killed):
+            killed += store.kill_a_round(min(luck.choice((1, 1, 2, 3)), count - tally.cases))
+        store.close()
+        number += 1
+    return tally
+
+
+class Store:
+    """One store and those who die over it."""
+
+    def __init__(self, folder: Path, luck: random.Random, tally: Tally) -> None:
+        folder.mkdir()
+        self.root, self.cache, self.acks = folder / "root", folder / "cache", folder / "acks"
+        self.luck = luck
+        self.tally = tally
+        self.round = 0
+        self.sound: judge.State = {"runs": [], "rules": []}
+
+    def kill_a_round(self, writers: int) -> int:
+        """Start writers, kill each at some moment, judge; return how many were killed."""
+        self.round += 1
+        told = len(read_acks(self.acks))
+        plans = [(f"{self.round}-{number}", self.luck.choice(PACES)) for number in range(writers)]
+        processes = [begin(_write, self.root, self.cache, self.acks, name, pace) for name, pace in plans]
+        for process in processes:
+            # A third of the kills fall on the first moments, when the store and the journal are made.
+            wait_s = self.luck.choice((0.03, LONGEST_S, LONGEST_S)) * self.luck.random()
+            time.sleep(wait_s)
+            self.tally.expect(kill(process), f"{self.root} round {self.round}: a writer ended by itself")
+            self.tally.cases += 1
+        for failure in self._judge(read_acks(self.acks)[told:]):
+            self.tally.fail(f"{self.root} round {self.round} of {plans}: {failure}")
+        return writers
+
+    def _judge(self, fresh: list[Line]) -> Iterator[str]:
+        state = judge.reference_state(self.root)
+        runs = judge.runs_by_ref(state)
+        yield from self._broken_promises(runs)
+        yield from judge.iter_disagreements(self.root, self.cache, state)
+        yield from self._changed(state)
+        try:
+            yield from ask(_missed, self.root, self.cache, [line for line in fresh if line["word"] == "done"])
+            yield from self._unnamed(runs)
+        except BrokenError as broken:
+            yield str(broken)
+        self.sound = state
+
+    def _broken_promises(self, runs: dict[str, judge.Run]) -> Iterator[str]:
+        """Everything ever acknowledged, by the reference."""
+        last = {line["ref"]: line["word"] for line in read_acks(self.acks) if line["word"] in ("start", "done", "error")}
+        for line in read_acks(self.acks):
+            if line["word"] == "fail":
+                yield f"a writer failed: {line['text']}"
+        self.tally.figures["acknowledged"] = self.tally.figures.get("acknowledged", 0) + len(last) - len(self.sound["runs"])
+        for ref, word in last.items():
+            status = runs[ref]["status"] if ref in runs else "unknown"
+            if word != "start" and status != word.upper():
+                self.tally.add("lost")
+                yield f"{ref} was acknowledged as {word} and is {status}"
+            elif word == "start" and status == "unknown":
+                self.tally.add("lost")
+                yield f"{ref} was begun and is unknown"
+
+    def _changed(self, state: judge.State) -> Iterator[str]:
+        """What was there when all writers were dead stays as it is, whoever tidies up."""
+        runs = judge.runs_by_ref(state)
+        for run in self.sound["runs"]:
+            if runs.get(run["ref"]) != run:
+                yield f"{run['ref']} of an earlier round changed"
+
+    def _unnamed(self, runs: dict[str, judge.Run]) -> Iterator[str]:
+        """Every half-written run is RUNNING, or a finding speaks of its folder."""
+        code, findings = judge.verified(self.root, self.cache)
+        if code not in (0, 3):
+            yield f"verify ends with {code}: {[f for f in findings if f.severity == 'damage'][:3]}"
+        running = [run for run in runs.values() if run["status"] == "RUNNING"]
+        self.tally.add("shown as running", len(running) - sum(r["status"] == "RUNNING" for r in self.sound["runs"]))
+        known = {judge.folder_of_run(run) for run in runs.values()}
+        for folder in sorted(judge.run_folders(self.root) - known):
+            if not any(folder in finding.path for finding in findings):
+                self.tally.add("unnamed")
+                yield f"{folder} is half-written, and neither a run nor named by verify"
+            else:
+                self.tally.add("folders named by verify")
+
+    def close(self) -> None:
+        """Let one writer end by itself: it publishes what the dead left, and changes no run."""
+        before = judge.reference_state(self.root)
+        try:
+            ask(_end_well, self.root, self.cache, self.acks)
+            failures = [*self._judge([]), *self._left_open(before)]
+        except BrokenError as broken:
+            failures = [str(broken)]
+        for failure in failures:
+            self.tally.fail(f"{self.root} at the end: {failure}")
+        self.tally.add("stores")
+        self.tally.add("parts", len(list(self.root.glob(".tracker/ledger/*/*.part"))))
+        self.tally.add("segments", len(list(self.root.glob(".tracker/ledger/*/*.seg"))))
+
+    def _left_open(self, before: judge.State) -> Iterator[str]:
+        for journal in self.root.glob(".tracker/ledger/*/*.open"):
+            yield f"{journal.name} of a dead writer was not published"
+        after = judge.runs_by_ref(judge.reference_state(self.root))
+        if len(after) != len(before["runs"]) + 1:
+            yield f"{len(before['runs'])} runs and one more are {len(after)}"
+
+
+def _write(root: Path, cache: Path, acks: Path, name: str, pace: Pace) -> None:
+    threads = THREADS if hash(name) % 4 == 0 else 1
+    write_in_threads([Writer(root, cache, acks, f"{name}-{thread}", pace) for thread in range(threads)])
+
+
+def _missed(root: Path, cache: Path, lines: list[Line]) -> list[str]:
+    """Which of the runs acknowledged as done the package does not find."""
+    use_cache(cache)
+    project = Project(root)
+    missed = []
+    for line in lines:
+        relpath, identifier = line["ref"].rpartition("/")[0].rpartition("/")[::2]
+        identifier = identifier or relpath
+        place = project.sub(relpath) if "/" in line["ref"].rpartition("/")[0] else project
+        if not place.has(identifier, line["params"]):
+            missed.append(f"has() does not find {line['ref']}")
+    return missed
+
+
+def _end_well(root: Path, cache: Path, acks: Path) -> None:
+    writer = Writer(root, cache, acks, "last")
+    plain(writer)
+    writer.project.ledger.close()
