@@ -23,7 +23,7 @@ from tracker._disk.host import Clock
 from tracker._model.event import Attachment, Created, End, Event, RunEvent, Started
 from tracker._model.fold import Attempt, Run, Stamp, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
-from tracker._model.names import FORMAT, LEDGER, STORE, run_ref
+from tracker._model.names import FORMAT, LEDGER, STORE
 from tracker._store import objects, segments
 from tracker._store.index import Filter, Row
 from tracker._store.journal import Appended, Journal
@@ -58,7 +58,7 @@ class OpenRun(Struct):
 class Ledger:
     """The history of one root: append events, look runs up. Safe for threads and across fork.
 
-    Get it from `open_ledger`: there is one a root and process. Nothing is made on disk before the first event.
+    Get it from `open_ledger`: there is one a root and process. Nothing is made before the first event.
     """
 
     def __init__(self, root: Path, *, clock: Clock = host.now_ms) -> None:
@@ -126,7 +126,9 @@ class Ledger:
         with self._lock:
             self._refresh()
             found = self.lookup.histories(wanted or Filter(removed=None))
-            return sorted((entry for _, history, _ in found for entry in history.items()), key=lambda entry: entry[0])
+            return sorted(
+                (entry for _, history, _ in found for entry in history.items()), key=lambda entry: entry[0]
+            )
 
     def refresh(self) -> int:
         """Be current; return a number that moves whenever an answer may have changed."""
@@ -156,7 +158,9 @@ class Ledger:
         """
         mine = self.open_runs.get(run.ref)
         own = None if mine is None else mine.attempt
-        return [a.id for a in run.attempts if a.head and (a.status is not Status.RUNNING or self._is_over(a, own))]
+        return [
+            a.id for a in run.attempts if a.head and (a.status is not Status.RUNNING or self._is_over(a, own))
+        ]
 
     def _is_over(self, attempt: Attempt, own: AttemptId | None) -> bool:
         """True for an attempt of this process, which has given it up, and for one of a dead process."""
@@ -175,7 +179,9 @@ class Ledger:
             if others:
                 other = min(others)
                 why = f"is one name with {other!r}, which is recorded, on some file systems"
-                raise NameRefusedError("namespace" if kind == "relpath" else kind, text, why, f"write {other!r}")
+                raise NameRefusedError(
+                    "namespace" if kind == "relpath" else kind, text, why, f"write {other!r}"
+                )
 
     # Writing
 
@@ -215,8 +221,8 @@ class Ledger:
     def commit(self, durability: Durability) -> None:
         """Put what was appended beyond a power cut, as far as `durability` says. The commit point of done().
 
-        When this returns the events are on disk (FULL, LEDGER) or in the file (OFF). What a crash finds before
-        that is a journal with or without them; after it, with them, or a sealed segment. Seals the journal
+        When this returns the events are on disk (FULL, LEDGER) or in the file (OFF). What a crash finds
+        before that is a journal with or without them; after it, with them, or a sealed segment. Seals the journal
         unless this process sealed at a commit within the last 10 s, so that a long run lies in a
         write-once file when its done() returns, and a fast sweep does not make a file a run.
 
@@ -257,14 +263,22 @@ class Ledger:
             self._ensure_store()
             return objects.put_object(self.lookup.store_fd, data)
 
-    def put_manifest(self, created: Created, attempt: AttemptId, started: Started | None, end: End, at: Appended) -> None:
-        """Write the manifest of an end that was committed. A failure is a warning: `rebuild` makes it anew."""
-        ended = Ended(created.params, created.key, attempt, started, end, at.opened, at.opened.writer, at.seq, at.prefix)
+    def put_manifest(
+        self, created: Created, attempt: AttemptId, started: Started | None, end: End, at: Appended
+    ) -> None:
+        """Write the manifest of a committed end. A failure is a warning: `rebuild` makes it anew."""
+        ended = Ended(
+            created.params, created.key, attempt, started, end, at.opened, at.opened.writer, at.seq, at.prefix
+        )
         path, data = encode_manifest(manifest_of(ended))
         try:
             put_manifest(self.lookup.store_fd, path, data)
         except StorageError as error:
-            warnings.warn(f"{error}; the run is recorded, `tracker rebuild` makes its manifest", TrackerWarning, stacklevel=4)
+            warnings.warn(
+                f"{error}; the run is recorded, `tracker rebuild` makes its manifest",
+                TrackerWarning,
+                stacklevel=4,
+            )
 
     # The store and its journal
 
@@ -284,7 +298,11 @@ class Ledger:
             if self._root_fd >= 0 and self._root_inode == here:
                 return self._root_fd
             if self._journal is not None and self._root_fd >= 0:
-                raise NotFoundError(f"root {self.root}", "this process", "it was moved or removed: open a Project on its new place")
+                raise NotFoundError(
+                    f"root {self.root}",
+                    "this process",
+                    "it was moved or removed: open a Project on its new place",
+                )
             if self._root_fd >= 0:
                 os.close(self._root_fd)
             self._root_fd = durable.open_root(str(self.root))
@@ -342,7 +360,9 @@ class Ledger:
     def _start_timer(self) -> None:
         if self._timer is None or not self._timer.is_alive():
             me = weakref.ref(self)
-            self._timer = threading.Thread(target=_keep_sealing, args=(me, self._wake), name="tracker-seal", daemon=True)
+            self._timer = threading.Thread(
+                target=_keep_sealing, args=(me, self._wake), name="tracker-seal", daemon=True
+            )
             self._timer.start()
 
     def close(self) -> None:
@@ -482,7 +502,9 @@ def _close_all() -> None:
         try:
             ledger.close()
         except StorageError as error:
-            warnings.warn(f"not sealed at exit: {error}; the journal holds the events", TrackerWarning, stacklevel=1)
+            warnings.warn(
+                f"not sealed at exit: {error}; the journal holds the events", TrackerWarning, stacklevel=1
+            )
 
 
 def _forget_all() -> None:

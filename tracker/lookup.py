@@ -9,7 +9,7 @@ Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -23,7 +23,7 @@ from tracker._store import segments
 from tracker._store.index import Cover, Filter, Index, Row, remove_files, twin_of
 from tracker._store.segments import Listing, Segment, SegmentFile
 from tracker._store.tails import LiveTail
-from tracker.terms import RunRef, Status, WriterId
+from tracker.terms import RunRef, WriterId
 
 HIT_AGE_S = 0.1
 """How old the last look at the folder may be when a finished run is found."""
@@ -419,7 +419,7 @@ class Lookup:
         return (texts | self._own_names.twins.get((twin, identifier, relpath), set())) - {params}
 
     def spellings(self, kind: str, text: str) -> set[str]:
-        """The known names of a kind ("relpath", "identifier") that are one with `text` on some file systems."""
+        """The known names ("relpath", "identifier") that are one with `text` on some file systems."""
         folded = fold_name(text)
         known = set() if self._index is None else set(self._index.spellings(kind, folded))
         return known | self._own_names.spellings.get((kind, folded), set())
@@ -430,7 +430,7 @@ class Lookup:
         return known | {split_ref(ref).relpath for part in self._parts() for ref in part.runs}
 
     def opened_by(self, writer: WriterId) -> Opened | None:
-        """Who that writer is, by the OPEN frame of its newest segment here; None if it has none that reads."""
+        """Who that writer is, by the OPEN frame of its newest segment here; None if none reads."""
         mine = [file for file in self.files() if file.name.writer == writer]
         for place in sorted(mine, key=lambda file: file.name.number, reverse=True):
             segment = segments.read_segment(self.ledger_fd, place)

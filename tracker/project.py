@@ -127,23 +127,44 @@ class Project:
             _compare(text, row.params, self._root, key)
             mode = mode if row.mode in (None, mode) else StorageMode(row.mode)
         if row is None or row.status != Status.DONE:
-            done = (r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE)
+            done = (
+                r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE
+            )
             repeat = next(done, None)
             if repeat is not None:
                 return self._of_run(repeat)
         return self._handle(identifier, key, key, text, mode)
 
     def _handle(
-        self, identifier: str, uid: Uid, key: Uid | None, text: bytes, mode: StorageMode, *, reads: bool = False
+        self,
+        identifier: str,
+        uid: Uid,
+        key: Uid | None,
+        text: bytes,
+        mode: StorageMode,
+        *,
+        reads: bool = False,
     ) -> Session:
         return Session(
-            self._ledger, self._relpath, identifier, uid, key, text, mode, self._durability, makes_folders=not reads
+            self._ledger,
+            self._relpath,
+            identifier,
+            uid,
+            key,
+            text,
+            mode,
+            self._durability,
+            makes_folders=not reads,
         )
 
     def _of_run(self, run: Run, *, reads: bool = False) -> Session:
         """A handle on a recorded run of this namespace, or of one below it."""
         if run.params is None:
-            raise NotFoundError(f"params of run {run.ref}", str(self._root), "the segment that creates it is not here: copy it")
+            raise NotFoundError(
+                f"params of run {run.ref}",
+                str(self._root),
+                "the segment that creates it is not here: copy it",
+            )
         return Session(
             self._ledger, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
             StorageMode(run.mode or self._storage_mode), self._durability, makes_folders=not reads,
@@ -185,7 +206,7 @@ class Project:
         uid: str | None = None,
         status: Status | str | None = None,
     ) -> list[Session]:
-        """The recorded runs of this namespace that match all that is given, in the order of their first events.
+        """The recorded runs of this namespace that match all that is given, in order of first events.
 
         `params` finds a run and its repeats; `uid` is a prefix. Removed runs are left out.
 
@@ -215,10 +236,12 @@ def _wanted(identifier: str | None, params: Any, uid: str | None) -> str:
 
 
 def _compare(text: bytes, recorded: str | None, root: Path, uid: Uid) -> None:
-    """On every hit the bytes decide: a collision is an error, never a merge. Spec: spec/canonical.md, rule 12."""
+    """On every hit the bytes decide: a collision is an error, never a merge. Spec: canonical.md, rule 12."""
     if recorded is not None and recorded.encode() != text:
         why = f"other params are recorded under uid {uid}: {recorded[:80]}"
-        raise DamagedError(str(root), why, spec="spec/canonical.md, rule 12", cure="run `tracker verify --full`")
+        raise DamagedError(
+            str(root), why, spec="spec/canonical.md, rule 12", cure="run `tracker verify --full`"
+        )
 
 
 def _check_root(root: Path) -> None:

@@ -1,7 +1,7 @@
 """One run in one process: start, paths, files, done.
 
-A light handle: making one writes nothing. The run is recorded by its first start, attach, tag or done. Order of
-writes is the ledger's; where files lie is `names`'; a session composes.
+A light handle: making one writes nothing. The run is recorded by its first start, attach, tag or done. The
+order of writes is the ledger's; where files lie is `names`'; a session composes.
 
 Spec: spec/events.md section 4; spec/log.md section 8.
 """
@@ -89,7 +89,7 @@ class Session:
 
     @property
     def key(self) -> Uid | None:
-        """The uid of the bare params: the same for a run and its repeats. None for a session without params."""
+        """The uid of the bare params: the same for a run and its repeats. None without params."""
         return self._key
 
     @property
@@ -194,7 +194,12 @@ class Session:
         folded = names.fold_name(path)
         rival = next((other for other in handed if names.fold_name(other) == folded), None)
         if rival is not None:
-            raise NameRefusedError("file name", name, f"is one name with {handed[rival]!r} on some file systems", "use one spelling")
+            raise NameRefusedError(
+                "file name",
+                name,
+                f"is one name with {handed[rival]!r} on some file systems",
+                "use one spelling",
+            )
         self._refuse_foreign(path, name)
         if "/" in name:
             outputs.make_run_folder(self._ledger.root_fd(), path.rpartition("/")[0])
@@ -215,7 +220,7 @@ class Session:
     # Writing
 
     def start(self) -> Self:
-        """Begin an attempt and return self. A finished or failed run is begun anew, and the new attempt counts.
+        """Begin an attempt and return self. A finished or failed run is begun anew; the new attempt counts.
 
         Raises: StateError if this process is already executing the run; StorageError.
         Cost: 30 µs. Spec: spec/events.md section 4.
@@ -223,7 +228,12 @@ class Session:
         with self._ledger.lock:
             held = self._opened()
             if held.is_running:
-                raise StateError(self.ref, Status.RUNNING, "start() while this process executes it", "call done() or error() first")
+                raise StateError(
+                    self.ref,
+                    Status.RUNNING,
+                    "start() while this process executes it",
+                    "call done() or error() first",
+                )
             self._begin(held, lambda _: [])
         interrupts.listen()
         return self
@@ -266,13 +276,15 @@ class Session:
         A file below the root is recorded by its relative path, another as external with its absolute one,
         which a copy of the tree does not carry. They are sealed at `done()`.
 
-        Raises: NameRefusedError for a name or path that cannot be kept, before anything is recorded; StorageError.
+        Raises: NameRefusedError for a name or path that cannot be kept, before any is recorded; StorageError.
         """
         attachments = [self._attachment(name, path) for name, path in files.items()]
         with self._ledger.lock:
             held = self._opened()
             if held.attempt is None and not self._adopt_ended(held):
-                self._begin(held, lambda attempt: [Attached(self.ref, attempt, attachments)] if attachments else [])
+                self._begin(
+                    held, lambda attempt: [Attached(self.ref, attempt, attachments)] if attachments else []
+                )
             elif attachments:
                 attempt = held.attempt
                 assert attempt is not None, "an attempt was begun or adopted"
@@ -290,8 +302,15 @@ class Session:
         return True
 
     def _attachment(self, name: str, path: str | os.PathLike[str]) -> Attachment:
-        if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > 255 or not name.isprintable():
-            raise NameRefusedError("attached file's name", name, "is not 1 to 255 bytes of printable text", "choose another")
+        if (
+            not isinstance(name, str)
+            or not name
+            or len(name.encode("utf-8", "replace")) > 255
+            or not name.isprintable()
+        ):
+            raise NameRefusedError(
+                "attached file's name", name, "is not 1 to 255 bytes of printable text", "choose another"
+            )
         place = os.path.abspath(os.fspath(path))
         try:
             place.encode()
@@ -303,7 +322,9 @@ class Session:
                 return Attachment(name, place[len(base) + 1 :].replace(os.sep, "/"), external=False)
         real = os.path.realpath(place)
         if real.startswith(os.path.realpath(root) + os.sep):
-            return Attachment(name, os.path.relpath(real, os.path.realpath(root)).replace(os.sep, "/"), external=False)
+            return Attachment(
+                name, os.path.relpath(real, os.path.realpath(root)).replace(os.sep, "/"), external=False
+            )
         return Attachment(name, place, external=True)
 
     def _begin(self, held: OpenRun, more: Any, *, running: bool = True) -> Appended:

@@ -147,7 +147,9 @@ def _judged_places(frames: list[Frame], end: int) -> Scan | None:
     """The scan of a proved file, if OPEN stands first and SEAL, if at all, last."""
     if not frames or frames[0].type != FrameType.OPEN:
         return None
-    if any(f.type in (FrameType.OPEN, FrameType.SEAL) or 3 < f.type < 128 or not f.type for f in frames[1:-1]):
+    if any(
+        f.type in (FrameType.OPEN, FrameType.SEAL) or 3 < f.type < 128 or not f.type for f in frames[1:-1]
+    ):
         return None
     last = frames[-1].type
     if len(frames) > 1 and (last == FrameType.OPEN or 3 < last < 128 or not last):
@@ -263,9 +265,7 @@ def _prefix_breaks(buffer: bytes, frame: Frame, hasher: blake3) -> str:
     return ""
 
 
-def _broken(
-    buffer: bytes, frames: list[Frame], at: int, why: str, verdict: Verdict | None = None
-) -> Scan:
+def _broken(buffer: bytes, frames: list[Frame], at: int, why: str, verdict: Verdict | None = None) -> Scan:
     """The scan of a file whose good prefix ends at `at`. A frame there with right CRCs is salvaged too."""
     found = list(_iter_lone_frames(buffer, at))
     if found and found[0].offset == at and not any(buffer[found[0].end - 1 :]):

@@ -429,7 +429,7 @@ def shown_path(path: str, dir_fd: int) -> str:
     return f"{folder}/{path}" if path else folder
 
 
-class _told:  # noqa: N801 - reads as a word where it is used
+class _told:
     """Raise what the system refuses within as StorageError. A class, as a generator costs 2 µs more."""
 
     __slots__ = ("_dir_fd", "_doing", "_path")

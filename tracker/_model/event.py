@@ -180,9 +180,7 @@ _event_decoder = msgspec.msgpack.Decoder(Event)
 _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _sealed_decoder = msgspec.msgpack.Decoder(Sealed)
 _opened_decoder = msgspec.msgpack.Decoder(Opened)
-KINDS = frozenset(
-    str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule)
-)
+KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
 
 
 def encode_events(events: list[Event]) -> bytes:
@@ -253,4 +251,6 @@ def decode_sealed(payload: memoryview | bytes) -> Sealed:
     try:
         return _sealed_decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise DamagedError("a SEAL frame", f"not a SEAL payload: {error}", spec="spec/log.md section 3") from error
+        raise DamagedError(
+            "a SEAL frame", f"not a SEAL payload: {error}", spec="spec/log.md section 3"
+        ) from error

@@ -45,8 +45,8 @@ History = dict[Stamp, RunEvent]
 class State(Struct):
     """All histories and rules of some frames.
 
-    `unproven` leads from a run to the stamps of its events from salvaged frames; `repeats` leads from a key to runs created under
-    it whose uid is another; `strays` are refs that name no run, whose events are left out.
+    `unproven` leads from a run to the stamps of its events from salvaged frames; `repeats` from a key to runs
+    created under it whose uid is another; `strays` are refs that name no run, whose events are left out.
     """
 
     runs: dict[RunRef, History] = {}
@@ -324,7 +324,9 @@ def _is_divergent(attempts: list[Attempt]) -> bool:
 
 def state_as_json(state: State) -> dict[str, Any]:
     """The whole state as one object of plain values. Spec: spec/events.md section 5."""
-    runs = [run_of(ref, history, unproven=bool(state.unproven.get(ref))) for ref, history in state.runs.items()]
+    runs = [
+        run_of(ref, history, unproven=bool(state.unproven.get(ref))) for ref, history in state.runs.items()
+    ]
     rules = [state.rules[stamp] for stamp in sorted(state.rules)]
     return {
         "format": 1,

@@ -102,7 +102,9 @@ def manifest_of(ended: Ended) -> Manifest:
         claim=None if started is None else started.claim,
         supersedes=[] if started is None else started.supersedes,
     )
-    files = {f.name: ManifestFile(f.path, f.size, hex_or_none(f.digest), f.external) for f in sorted(end.files)}
+    files = {
+        f.name: ManifestFile(f.path, f.size, hex_or_none(f.digest), f.external) for f in sorted(end.files)
+    }
     return Manifest(
         format=1,
         uid=uid,

@@ -33,7 +33,8 @@ create table runs(
     params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven integer,
     twin text);
 create table histories(id integer primary key, events blob);
-create table rules(clock integer, writer text, seq integer, pos integer, fork text, kind text, path text, value text,
+create table rules(
+    clock integer, writer text, seq integer, pos integer, fork text, kind text, path text, value text,
     primary key(clock, writer, seq, pos, fork)) without rowid;
 create index runs_uid on runs(uid, identifier, relpath);
 create index runs_repeats on runs(key) where key <> uid;
@@ -102,7 +103,11 @@ class Index:
     def __init__(self, path: str | None) -> None:
         self.path = path
         self._db = sqlite3.connect(
-            path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+            path or ":memory:",
+            timeout=BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
         )
         for pragma in _PRAGMAS:
             self._db.execute(f"pragma {pragma}").fetchone()
@@ -174,7 +179,9 @@ class Index:
                 old.append((known[0], run_of(ref, union, unproven=unproven), union))
         self._insert(new)
         self._update(old)
-        names = {(kind, fold_name(text), text) for run in (r for _, r, _ in new) for kind, text in _names_of(run)}
+        names = {
+            (kind, fold_name(text), text) for run in (r for _, r, _ in new) for kind, text in _names_of(run)
+        }
         self._db.executemany("insert or ignore into spellings values (?, ?, ?)", names)
         rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
         self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
@@ -192,10 +199,12 @@ class Index:
 
     def _insert(self, rows: list[tuple[int, Run, History]]) -> None:
         self._db.executemany(
-            "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (_values(id_, run) for id_, run, _ in rows)
+            "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_values(id_, run) for id_, run, _ in rows),
         )
         self._db.executemany(
-            "insert into histories values (?, ?)", ((id_, _encode_history(history)) for id_, _, history in rows)
+            "insert into histories values (?, ?)",
+            ((id_, _encode_history(history)) for id_, _, history in rows),
         )
 
     def _update(self, rows: list[tuple[int, Run, History]]) -> None:
@@ -204,7 +213,8 @@ class Index:
             (_values(id_, run) for id_, run, _ in rows),
         )
         self._db.executemany(
-            "update histories set events = ? where id = ?", ((_encode_history(history), id_) for id_, _, history in rows)
+            "update histories set events = ? where id = ?",
+            ((_encode_history(history), id_) for id_, _, history in rows),
         )
 
     def with_uid(self, uid: str, relpath: str) -> list[RunRef]:
@@ -251,7 +261,8 @@ class Index:
         """The histories of the runs that match. Cost: 6 µs a run."""
         where, values = _where(wanted)
         found = self._db.execute(
-            f"select relpath, identifier, uid, events, unproven from runs join histories using (id){where}", values
+            f"select relpath, identifier, uid, events, unproven from runs join histories using (id){where}",
+            values,
         )
         for relpath, identifier, uid, events, unproven in found:
             yield run_ref(relpath, identifier, uid), _decode_history(events), bool(unproven)
@@ -259,7 +270,9 @@ class Index:
     def rules(self) -> dict[Stamp, Rule]:
         """The store's rules under their stamps."""
         rows = self._db.execute("select clock, writer, seq, pos, fork, kind, path, value from rules")
-        return {(c, WriterId(w), s, p, f): Rule(kind, path, value) for c, w, s, p, f, kind, path, value in rows}
+        return {
+            (c, WriterId(w), s, p, f): Rule(kind, path, value) for c, w, s, p, f, kind, path, value in rows
+        }
 
 
 def remove_files(path: str) -> None:
@@ -311,4 +324,4 @@ def _encode_history(history: History) -> bytes:
 
 
 def _decode_history(events: bytes) -> History:
-    return {stamp: event for stamp, event in _histories_decoder.decode(events)}
+    return dict(_histories_decoder.decode(events))

@@ -60,7 +60,7 @@ class _Mark(NamedTuple):
 class Journal:
     """One writer's segments, one after another.
 
-    `ledger_fd` is a descriptor of `ledger/` that outlives it; `tick` gives the next value of the hybrid clock.
+    `ledger_fd` is a descriptor of `ledger/` that outlives it; `tick` gives the next hybrid clock.
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class Journal:
         payload = encode_events(events)
         if len(payload) > MAX_PAYLOAD_BYTES:
             self._return_to(mark)
-            raise ValueError(f"events of {len(payload)} bytes: a frame holds at most {MAX_PAYLOAD_BYTES}; record less at once")
+            raise ValueError(
+                f"events of {len(payload)} bytes: a frame holds {MAX_PAYLOAD_BYTES}; record less at once"
+            )
         frame = self._remember(FrameType.EVENTS, clock, payload)
         assert self._opened is not None, "a begun segment has its OPEN frame"
         appended = Appended(seq, clock, frame[-32:], events, self._opened)
@@ -225,7 +227,7 @@ class Journal:
         self._month, self._month_fd = month, month_fd
 
     def _would_overflow(self, events_of: EventsOf) -> bool:
-        """True if the next frame would take the segment past its size. Encodes the events only near the end."""
+        """True if the next frame would take the segment past its size. Encodes events only near the end."""
         if len(self._memory) < SEGMENT_BYTES * 7 // 8:
             return False
         more = len(encode_events(events_of(self._seq))) + 2 * OVERHEAD_BYTES

@@ -54,5 +54,3 @@ def iter_objects(store_fd: int) -> Iterator[str]:
             path = f"{OBJECTS}/{folder}/{name}"
             if parse_object_path(path) is not None:
                 yield path
-
-

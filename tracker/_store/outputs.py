@@ -43,9 +43,16 @@ def put_params(root_fd: int, path: str, text: bytes) -> None:
     if found == text:
         return
     if not durable.is_cut_short(found, text):
-        why = "ends in a newline that an editor added" if found.rstrip(b"\r\n") == text else "holds other bytes than this run's params"
+        why = (
+            "ends in a newline that an editor added"
+            if found.rstrip(b"\r\n") == text
+            else "holds other bytes than this run's params"
+        )
         raise DamagedError(
-            path, why, spec="spec/layout.md section 4", cure="compare it with `tracker params`, then remove it: it is made anew"
+            path,
+            why,
+            spec="spec/layout.md section 4",
+            cure="compare it with `tracker params`, then remove it: it is made anew",
         )
     durable.replace(path, text, root_fd, sync=False)
 
@@ -91,7 +98,9 @@ def _seal_folder(root: Path, folder: Attachment) -> Iterator[File]:
         inner = os.path.relpath(above, place)
         for name in sorted(names):
             below = name if inner == "." else f"{inner}/{name}".replace(os.sep, "/")
-            yield from _seal(root, Attachment(f"{folder.name}/{below}", f"{folder.path}/{below}", folder.external))
+            yield from _seal(
+                root, Attachment(f"{folder.name}/{below}", f"{folder.path}/{below}", folder.external)
+            )
 
 
 def hash_file(place: str) -> tuple[int, bytes]:
@@ -111,7 +120,7 @@ def hash_file(place: str) -> tuple[int, bytes]:
 def sync_files(root: Path, root_fd: int, paths: Iterable[str]) -> None:
     """Bring these files, and the names that lead to them from the root on, beyond a power cut.
 
-    fsync of each file, then of each folder on the way up to the root. Paths that do not exist are passed over.
+    fsync of each file, then of each folder on the way up to the root. Missing ones are passed over.
     Raises: StorageError.
     """
     folders: set[str] = set()

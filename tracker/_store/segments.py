@@ -1,4 +1,4 @@
-"""Sealed, live and partial segments as they lie in `ledger/`: list, read, choose, publish a dead writer's part.
+"""Sealed, live and partial segments in `ledger/`: list, read, choose, publish a dead writer's part.
 
 Knows file names and whole files. Never writes to a file that another process may read, and never judges what
 events mean.
@@ -75,7 +75,8 @@ class Listing:
     """The names in `ledger/`, read again only where a folder changed.
 
     On a local file system a month folder is listed again when its ctime changed, or was too young at the last
-    look to show the next change: 0.1 s, or 2 s where times are whole seconds. On a network file system always.
+    look to show the next change: 0.1 s, or 2 s where times are whole seconds. On a network file system
+    always.
     """
 
     def __init__(self, *, is_network: bool) -> None:
@@ -182,7 +183,10 @@ def judge_segment(data: bytes, place: SegmentFile, mtime_ns: int = 0, *, verify:
     result, damage = _judge(data, place, verify=verify)
     if result.verdict is Verdict.NEWER:
         raise VersionError(
-            f"ledger/{place.path}", result.why.removeprefix("newer: "), "1", "read it with a newer release of tracker"
+            f"ledger/{place.path}",
+            result.why.removeprefix("newer: "),
+            "1",
+            "read it with a newer release of tracker",
         )
     opened = None
     if result.frames:
@@ -204,7 +208,10 @@ def _judge(data: bytes, place: SegmentFile, *, verify: bool) -> tuple[Scan, str]
     if not verify or file_hash(data) == place.name.hash16:
         trusted = read_trusted(data)
         if trusted is not None:
-            return trusted, "" if trusted.sealed or place.name.kind == "part" else "a sealed segment without SEAL"
+            return (
+                trusted,
+                "" if trusted.sealed or place.name.kind == "part" else "a sealed segment without SEAL",
+            )
     result = scan(data)
     return result, result.why or "the file's hash is not the one in its name"
 
@@ -282,7 +289,7 @@ def publish_dead(ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float
 
 
 def _is_dead(opened: Opened | None, me: host.Host, unchanged_s: float) -> bool:
-    """Provably gone on this boot, or silent for a day. A journal without an owner is judged by its silence."""
+    """Provably gone on this boot, or silent for a day. Without an owner, silence decides."""
     dead = None if opened is None else host.is_dead(opened, me)
     return unchanged_s > DEAD_AFTER_S if dead is None else dead
 
@@ -316,7 +323,9 @@ def check_format(data: bytes, where: str) -> None:
         return
     text = data[:40].decode("utf-8", "replace").strip()
     if text.startswith("tracker "):
-        raise VersionError(where, text.removeprefix("tracker "), "1", "read it with a newer release of tracker")
+        raise VersionError(
+            where, text.removeprefix("tracker "), "1", "read it with a newer release of tracker"
+        )
     raise DamagedError(
         where,
         f"{text!r} is not 'tracker 1'",

@@ -76,7 +76,9 @@ class LiveTail:
             if one.type == FrameType.OPEN:
                 self._writer = _writer_of(one, self._writer)
             if one.type == FrameType.EVENTS:
-                absorb(self.state, decode_events(one.payload), one.clock, self._writer, one.seq, proven=proven)
+                absorb(
+                    self.state, decode_events(one.payload), one.clock, self._writer, one.seq, proven=proven
+                )
 
 
 def _writer_of(opening: frame.Frame, otherwise: WriterId) -> WriterId:

@@ -28,14 +28,19 @@ _PREFIXED_PARAMS = re.compile(rf"([0-9a-f]{{32}})_{re.escape(names.PARAMS)}")
 
 
 def iter_objects(store_fd: int, reading: Reading, *, full: bool) -> Iterator[Finding]:
-    """Objects that events name and that are not here; with `full`, those whose bytes are not what they say."""
+    """Objects that events name and that are not here; with `full`, those with other bytes."""
     there = set(objects.iter_objects(store_fd))
     for ref, history in reading.state.runs.items():
         for event in history.values():
             if isinstance(event, Failed) and event.traceback is not None:
                 path = names.object_path(event.traceback.hex())
                 if path not in there:
-                    yield incomplete("object-missing", f"{STORE}/{path}", f"the traceback of {ref} is not here", "copy the tree again")
+                    yield incomplete(
+                        "object-missing",
+                        f"{STORE}/{path}",
+                        f"the traceback of {ref} is not here",
+                        "copy the tree again",
+                    )
     for path in sorted(there) if full else []:
         name = names.parse_object_path(path)
         if name is not None and _digest_at(path, store_fd) != name:
@@ -80,7 +85,9 @@ def iter_unrecorded(root: Path, reading: Reading) -> Iterator[Finding]:
         for uid in sorted(found):
             if (relpath, uid) not in known:
                 path = f"{relpath}/{uid}" if relpath else uid
-                what = "files of a run that no event speaks of: it was killed before its first event, or its segment is not here"
+                what = (
+                    "no event speaks of these files: killed before its first event, or a segment is not here"
+                )
                 yield incomplete("unrecorded", path, what, "run it again, or copy the tree again")
 
 
@@ -146,7 +153,9 @@ def _newest_seals(runs: list[Run]) -> dict[str, tuple[Stamp, File]]:
                 if file.path not in newest or newest[file.path][0] < stamp:
                     newest[file.path] = (stamp, file)
     being_written = {f.path for run in runs if run.ref in busy for a in run.attempts for f in a.files}
-    return {path: seal for path, seal in newest.items() if path not in being_written and seal[1].size is not None}
+    return {
+        path: seal for path, seal in newest.items() if path not in being_written and seal[1].size is not None
+    }
 
 
 def _judge_file(root: Path, file: File) -> Iterator[Finding]:
@@ -158,7 +167,9 @@ def _judge_file(root: Path, file: File) -> Iterator[Finding]:
             yield note("external-missing", file.path, "an external file is not on this machine")
         else:
             what = "sealed, and not here"
-            yield incomplete("file-missing", file.path, what, "copy the tree again, or run it again if it was removed")
+            yield incomplete(
+                "file-missing", file.path, what, "copy the tree again, or run it again if it was removed"
+            )
         return
     except OSError as error:
         yield damage("unreadable", file.path, f"{error.strerror or error}", "give this user the right to it")
@@ -167,7 +178,9 @@ def _judge_file(root: Path, file: File) -> Iterator[Finding]:
         what = f"{size} bytes of BLAKE3 {found.hex()[:16]}…, sealed as {file.size} bytes"
         if file.digest is not None:
             what += f" of {file.digest.hex()[:16]}…"
-        yield damage("file-altered", file.path, what, "copy it from another copy of the tree, or run it again")
+        yield damage(
+            "file-altered", file.path, what, "copy it from another copy of the tree, or run it again"
+        )
 
 
 def runs_of(reading: Reading) -> list[Run]:

@@ -66,10 +66,8 @@ def read_ledger(ledger_fd: int, progress: Progress) -> Reading:
     _, hidden = segments.choose(files)
     reading.findings += [_ghost(place) for place in hidden]
     forks = _forks_of(ledger_fd, files)
-    done = 0
-    for segment in _readable(ledger_fd, files, reading):
+    for done, segment in enumerate(_readable(ledger_fd, files, reading), 1):
         _take(reading, segment, forks)
-        done += 1
         progress("segments", done, len(files))
     _judge_writers(reading)
     _judge_runs(reading)
@@ -141,7 +139,11 @@ def _judge_segment(segment: Segment) -> list[Finding]:
         return [damage("segment-damaged", path, what)]
     if scan.verdict is Verdict.TORN:
         what = f"{segment.size_bytes - scan.end} bytes after byte {scan.end} are a torn tail: {scan.why}"
-        return [incomplete("torn", path, what, "nothing was acknowledged there; the next writer publishes the rest")]
+        return [
+            incomplete(
+                "torn", path, what, "nothing was acknowledged there; the next writer publishes the rest"
+            )
+        ]
     return []
 
 
@@ -181,8 +183,10 @@ def _judge_writers(reading: Reading) -> None:
         path = f"{STORE}/{LEDGER}: writer {writer}"
         forked = sorted(seq for seq, prefixes in seqs.items() if len(prefixes) > 1)
         if forked:
-            what = f"frames {forked[0]}–{forked[-1]} exist twice with other bytes: a restored machine went on writing"
-            reading.findings.append(damage("fork", path, what, "both are kept and shown; check the runs concerned"))
+            what = f"frames {forked[0]}–{forked[-1]} exist twice: a restored machine went on writing"
+            reading.findings.append(
+                damage("fork", path, what, "both are kept and shown; check the runs concerned")
+            )
         missing = sorted(set(range(max(seqs, default=-1) + 1)) - seqs.keys())
         if missing and not damaged:
             what = f"frames {missing[0]}–{missing[-1]} are not here: a segment was not copied"
@@ -197,9 +201,13 @@ def _judge_runs(reading: Reading) -> None:
         created = [event for event in history.values() if isinstance(event, Created)]
         uid = split_ref(ref).uid
         if any(uid_of(event.params.encode()) != uid for event in created):
-            reading.findings.append(damage("params-of-another-uid", ref, "its recorded params hash to another uid"))
+            reading.findings.append(
+                damage("params-of-another-uid", ref, "its recorded params hash to another uid")
+            )
         if len({event.params for event in created}) > 1:
-            reading.findings.append(damage("collision", ref, "two different params are recorded under one uid"))
+            reading.findings.append(
+                damage("collision", ref, "two different params are recorded under one uid")
+            )
         if not created:
             what = "its events are here, the one that creates it is not"
             reading.findings.append(incomplete("run-without-params", ref, what, "copy the tree again"))
@@ -209,7 +217,7 @@ def _judge_runs(reading: Reading) -> None:
 def _judge_attempts(reading: Reading, ref: RunRef, me: host.Host) -> None:
     run = run_of(ref, reading.state.runs[ref], unproven=bool(reading.state.unproven.get(ref)))
     if run.unproven:
-        what = "an event of this run was salvaged from a damaged segment: its bytes are right, its place is not proved"
+        what = "an event was salvaged from a damaged segment: its bytes are right, its place is not proved"
         reading.findings.append(note("unproven", ref, what, "copy the damaged segment again"))
     if run.divergent:
         what = "it was done twice, unknown to each other, and the files differ"
@@ -219,7 +227,7 @@ def _judge_attempts(reading: Reading, ref: RunRef, me: host.Host) -> None:
             continue
         opened = reading.opened.get(attempt.writer)
         if opened is not None and host.is_dead(opened, me):
-            what = f"attempt {attempt.id} was begun by process {opened.pid} of {opened.host}, which ended without a word"
+            what = f"attempt {attempt.id}: process {opened.pid} of {opened.host} ended without a word"
             reading.findings.append(incomplete("unfinished", ref, what, "run it again"))
 
 
@@ -237,8 +245,12 @@ def read_names(store_fd: int) -> list[Finding]:
 def _foreign(path: str) -> Finding:
     name = path.rpartition("/")[2]
     if is_temporary(name):
-        return note("temporary", f"{STORE}/{path}", "a file that was never finished", "remove it if no process runs")
-    return note("foreign", f"{STORE}/{path}", "no name of the store's: ignored", "move it away, or look what is in it")
+        return note(
+            "temporary", f"{STORE}/{path}", "a file that was never finished", "remove it if no process runs"
+        )
+    return note(
+        "foreign", f"{STORE}/{path}", "no name of the store's: ignored", "move it away, or look what is in it"
+    )
 
 
 def ended_of(reading: Reading, ref: RunRef) -> list[Ended]:

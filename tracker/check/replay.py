@@ -25,7 +25,9 @@ def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
     implied = implied_manifests(reading)
     there = {path for path in manifests.iter_manifests(store_fd) if manifests.read_manifest(store_fd, path)}
     for path in sorted(implied.keys() - there):
-        yield incomplete("manifest-missing", f"{STORE}/{path}", "the ledger implies it, and it is not here", CURE_REBUILD)
+        yield incomplete(
+            "manifest-missing", f"{STORE}/{path}", "the ledger implies it, and it is not here", CURE_REBUILD
+        )
     for path in sorted(there - implied.keys()):
         what = "no event here implies it: the segment it was made from is not here"
         yield incomplete("manifest-unmatched", f"{STORE}/{path}", what, "copy the tree again")

@@ -30,7 +30,9 @@ def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_p
     yielded = _iter_format(ledger)
     findings = list(yielded)
     if not ledger.lookup.open_store():
-        raise NotFoundError("store", str(ledger.root), "the first run makes it; `-C DIR` names another folder")
+        raise NotFoundError(
+            "store", str(ledger.root), "the first run makes it; `-C DIR` names another folder"
+        )
     reading = read_ledger(ledger.lookup.ledger_fd, progress)
     findings += [*reading.findings, *read_names(ledger.lookup.ledger_fd)]
     findings += _iter_disk(ledger, reading, level, progress)
@@ -60,7 +62,9 @@ def _iter_format(ledger: Ledger) -> Iterator[Finding]:
         yield damage("format-damaged", f"{STORE}/{FORMAT}", error.why, error.cure)
     else:
         if data != segments.FORMAT_BYTES:
-            yield incomplete("format-cut", f"{STORE}/{FORMAT}", "a crash cut it short", "the next writer mends it")
+            yield incomplete(
+                "format-cut", f"{STORE}/{FORMAT}", "a crash cut it short", "the next writer mends it"
+            )
 
 
 def _iter_disk(ledger: Ledger, reading: Reading, level: Level, progress: Progress) -> Iterator[Finding]:
