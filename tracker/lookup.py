@@ -391,7 +391,7 @@ class Lookup:
         for ref, history, unproven in stored:
             if ref not in live:
                 yield ref, history, unproven
-        for ref in live:
+        for ref in filter(wanted.may_match, live):
             found = self.history(ref)
             if found is not None and wanted.matches(run_of(ref, found[0])):
                 yield ref, *found

@@ -147,6 +147,7 @@ class Project:
     ) -> Session:
         return Session(
             self._ledger,
+            self._root,
             self._relpath,
             identifier,
             uid,
@@ -178,8 +179,8 @@ class Project:
 
     def has(self, identifier: str, params: Any) -> bool:
         """True if exactly this has been run to the end here: same identifier, same params, done."""
-        found = self.find(identifier, params=params, status=Status.DONE)
-        return bool(found)
+        names.check_identifier(identifier)
+        return self._ledger.is_done(uid_of(canonical(params)), identifier, self._relpath)
 
     def get(self, identifier: str | None = None, params: Any = None, *, uid: str | None = None) -> Session:
         """The one recorded run of this namespace with these params, or whose uid begins so.

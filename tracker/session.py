@@ -45,6 +45,7 @@ class Session:
     def __init__(
         self,
         ledger: Ledger,
+        root: Path,
         relpath: str,
         identifier: str,
         uid: Uid,
@@ -56,6 +57,7 @@ class Session:
         makes_folders: bool = True,
     ) -> None:
         self._ledger = ledger
+        self._root = root
         self._relpath = relpath
         self._identifier = identifier
         self._uid = uid
@@ -68,7 +70,7 @@ class Session:
         self._open: OpenRun | None = None
 
     def __repr__(self) -> str:
-        return f"<Session {self.ref} in {str(self._ledger.root)!r}>"
+        return f"<Session {self.ref} in {str(self._root)!r}>"
 
     # What it is
 
@@ -136,7 +138,7 @@ class Session:
         run = self.run
         attempt = None if run is None else self._own_attempt(run) or run.attempt
         files = [] if attempt is None else attempt.files
-        return {file.name: self._ledger.root / file.path for file in files}
+        return {file.name: self._root / file.path for file in files}
 
     def _own_attempt(self, run: Run) -> Attempt | None:
         mine = None if self._open is None else self._open.attempt
@@ -153,7 +155,7 @@ class Session:
     def folder(self) -> Path:
         """The folder of the run's files, made when first asked for."""
         self._make_folder()
-        return self._ledger.root / names.folder_of(self._relpath, self._uid, self._mode)
+        return self._root / names.folder_of(self._relpath, self._uid, self._mode)
 
     def path(self, name: str | os.PathLike[str], include_identifier: bool = True) -> Path:
         """The path of a file of this run. Its folders and `params.json` are made; the file is yours to write.
@@ -170,7 +172,7 @@ class Session:
         self._make_folder()
         if self._makes_folders:
             self._hand_out(path, checked)
-        return self._ledger.root / path
+        return self._root / path
 
     def _make_folder(self) -> None:
         """Make the run's folder and `params.json`. On a read-only store a recorded run is only read."""
@@ -206,15 +208,13 @@ class Session:
         handed[path] = name
 
     def _refuse_foreign(self, path: str, name: str) -> None:
-        for ref in self._ledger.others_with_uid(self._uid, self._relpath, self.ref):
-            run = self._ledger.lookup.run(ref)
-            attempts = [] if run is None else run.attempts
-            if any(file.path == path for attempt in attempts for file in attempt.files):
-                raise NameRefusedError("file name", name, f"is a file of run {ref}", "choose another name")
+        others = self._ledger.others_with_uid(self._uid, self._relpath, self.ref)
+        owner = self._ledger.is_file_of(others, path)
+        if owner is not None:
+            raise NameRefusedError("file name", name, f"is a file of run {owner}", "choose another name")
 
     def _opened(self) -> OpenRun:
-        if self._open is None:
-            self._open = self._ledger.open_runs.setdefault(self.ref, OpenRun())
+        self._open = self._ledger.opened(self.ref, self._open)
         return self._open
 
     # Writing
@@ -245,7 +245,7 @@ class Session:
         happens to the power: files first, then the event, then the return. Without `start()` an attempt is
         begun and ended at once.
 
-        Raises: StorageError when the disk refuses; the run is then not done, and done() may be called again.
+        Raises: StorageError when the disk refuses; then nothing is promised, and done() may be called again.
         Cost: 50 µs and, by durability, none, 1 or about 5 syncs. Spec: spec/log.md section 8.
         """
         self._end(lambda attempt, now, files: Done(self.ref, attempt, now, files))
@@ -316,7 +316,7 @@ class Session:
             place.encode()
         except UnicodeEncodeError as error:
             raise NameRefusedError("attached file", place, "its path is not UTF-8", "rename it") from error
-        root = str(self._ledger.root)
+        root = str(self._root)
         for base in (root, os.path.realpath(root)):
             if place.startswith(base + os.sep):
                 return Attachment(name, place[len(base) + 1 :].replace(os.sep, "/"), external=False)
@@ -341,7 +341,7 @@ class Session:
         held.attempt = f"{self._ledger.writer}-{appended.seq}"  # type: ignore[assignment]
         held.started = started
         held.attached = {} if held.is_running else held.attached
-        held.is_running = running
+        self._ledger.set_running(self.ref, held, is_running=running)
         return appended
 
     def _created_if_new(self, run: Run | None) -> Created | None:
@@ -360,7 +360,7 @@ class Session:
         """Seal the files, record the end, commit, write the manifest: in this order."""
         with self._ledger.lock:
             held = self._opened()
-            files = outputs.seal_files(self._ledger.root, self._sealable(held))
+            files = outputs.seal_files(self._root, self._sealable(held))
             if self._durability is Durability.FULL:
                 self._sync(files, held)
             now = host.now_ms()
@@ -371,14 +371,13 @@ class Session:
                 appended = self._ledger.append(lambda _: [event_of(attempt, now, files)])
             self._ledger.commit(self._durability)
             # committed: the run has ended, whatever happens from here on
-            held.is_running = False
-            self._forget_running()
+            self._ledger.set_running(self.ref, held, is_running=False)
             self._write_manifest(held, appended)
 
     def _sealable(self, held: OpenRun) -> list[Attachment]:
         """What was attached, and what was handed out, not attached, and written."""
         attached = {file.path for file in held.attached.values()}
-        root = self._ledger.root
+        root = self._root
         handed = [
             Attachment(name, path, external=False)
             for path, name in held.handed.items()
@@ -391,11 +390,7 @@ class Session:
         if self._has_folder:
             paths.append(names.params_path(self._relpath, self._uid, self._mode))
         if paths:
-            outputs.sync_files(self._ledger.root, self._ledger.root_fd(), paths)
-
-    def _forget_running(self) -> None:
-        """The run is no longer this process's; a later session of it begins afresh."""
-        self._ledger.open_runs.pop(self.ref, None)
+            outputs.sync_files(self._root, self._ledger.root_fd(), paths)
 
     def _write_manifest(self, held: OpenRun, appended: Appended) -> None:
         end = appended.events[-1]

@@ -28,7 +28,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print. Gives 1 if a run was lost; a goal in µs is a person's to judge, under what load it was."""
+    """Measure and print; give 1 if a run was lost. A goal in µs is for a person to judge, with the load in mind."""
     asked = _parse(arguments)
     with tempfile.TemporaryDirectory(
         prefix="tracker-bench-", dir=asked.dir, ignore_cleanup_errors=True

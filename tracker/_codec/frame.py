@@ -21,6 +21,7 @@ OVERHEAD_BYTES = 74
 """What a frame costs beside its payload."""
 
 _HEAD = struct.Struct("<3s2sBBIQQIIs4s")  # array head, bin head, header, bin32 head and its big-endian length
+_TRUSTED_HEAD = struct.Struct("<5sBBIQQ8xc4s")
 _SUMMED = struct.Struct("<2sBBIQQ")
 _CRC = struct.Struct("<I")
 _ARRAY_AND_BIN = b"\x93\xc4\x20"
@@ -119,40 +120,36 @@ def file_hash(data: bytes | bytearray | memoryview) -> str:
 
 
 def read_trusted(buffer: bytes) -> Scan | None:
-    """Read a sealed segment whose bytes have been proved by its name; None if it breaks the format anyway.
+    """Read a file whose bytes have been proved by its name; None if they break the format anyway.
 
-    Cost: one pass over the heads, 0.6 µs a frame; no hash is computed.
+    Cost: 0.5 µs a frame; no hash is computed.
     """
-    frames: list[Frame] = []
-    view = memoryview(buffer)
-    at, size, seq = len(MAGIC), len(buffer), None
-    if buffer[: len(MAGIC)] != MAGIC:
+    at, size = len(MAGIC), len(buffer)
+    if buffer[:at] != MAGIC:
         return None
-    while at < size:
-        if at + OVERHEAD_BYTES > size:
+    view, new, unpack = memoryview(buffer), tuple.__new__, _TRUSTED_HEAD.unpack_from
+    frames: list[Frame] = []
+    due = -1
+    while at + OVERHEAD_BYTES <= size:
+        head, type_, flags, n, seq, clock, bin32, n_big = unpack(buffer, at)
+        body = at + 40
+        end = body + n + 34
+        if head != _SYNC_IN_FRAME or flags or end > size or (due >= 0 and seq != due) or bin32 != _BIN32:
             return None
-        head, sync, type_, flags, n, seq_, clock, _, _, bin32, _ = _HEAD.unpack_from(buffer, at)
-        end = at + OVERHEAD_BYTES + n
-        if end > size or sync != _SYNC or head != _ARRAY_AND_BIN or bin32 != _BIN32 or flags:
+        if n.to_bytes(4, "big") != n_big:
             return None
-        if seq is not None and seq_ != seq + 1:
-            return None
-        seq = seq_
-        frames.append(Frame(type_, seq_, clock, view[at + 40 : at + 40 + n], buffer[end - 32 : end], at))
-        at = end
-    return _judged_places(frames, at)
+        frames.append(new(Frame, (type_, seq, clock, view[body : body + n], buffer[end - 32 : end], at)))
+        at, due = end, seq + 1
+    return _in_their_places(frames, at) if at == size else None
 
 
-def _judged_places(frames: list[Frame], end: int) -> Scan | None:
-    """The scan of a proved file, if OPEN stands first and SEAL, if at all, last."""
+def _in_their_places(frames: list[Frame], end: int) -> Scan | None:
+    """The scan of a proved file, if OPEN stands first, and SEAL, if it is there, last."""
     if not frames or frames[0].type != FrameType.OPEN:
         return None
-    if any(
-        f.type in (FrameType.OPEN, FrameType.SEAL) or 3 < f.type < 128 or not f.type for f in frames[1:-1]
-    ):
-        return None
-    last = frames[-1].type
-    if len(frames) > 1 and (last == FrameType.OPEN or 3 < last < 128 or not last):
+    inner = {frame.type for frame in frames[1:-1]}
+    last = frames[-1].type if len(frames) > 1 else FrameType.EVENTS
+    if any(type_ < 2 or 2 < type_ < 128 for type_ in inner) or last < 2 or 3 < last < 128:
         return None
     return Scan(frames, end, Verdict.WHOLE, last == FrameType.SEAL)
 

@@ -5,7 +5,7 @@ Knows what is recorded; never when or where it is stored.
 Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ from tracker.terms import AttemptId, RunRef, WriterId
 FORMAT = 1
 
 
-class File(NamedTuple):
+class File(Struct, frozen=True, array_like=True, gc=False, order=True):
     """A file of an attempt: `path` is POSIX below the root, or absolute if external; digest is BLAKE3."""
 
     name: str
@@ -26,7 +26,7 @@ class File(NamedTuple):
     external: bool
 
 
-class Attachment(NamedTuple):
+class Attachment(Struct, frozen=True, array_like=True, gc=False, order=True):
     """A file named as the attempt's before it is sealed."""
 
     name: str

@@ -19,7 +19,7 @@ from tracker._codec.canonical import twin_key
 from tracker._codec.digest import uid_of
 from tracker._model.event import Rule, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, join, run_of
-from tracker._model.names import fold_name, run_ref
+from tracker._model.names import fold_name, run_ref, split_ref
 from tracker.terms import RunRef, Status, WriterId
 
 VERSION = 1
@@ -63,16 +63,9 @@ class Row(NamedTuple):
     params: str | None
 
 
-class Entry(NamedTuple):
-    """One event of a history, as the index keeps it."""
-
-    stamp: Stamp
-    event: RunEvent
-
-
 _SELECT_ROW = "select status, mode, params from runs where uid = ? and identifier = ? and relpath = ?"
 _histories_encoder = msgspec.msgpack.Encoder()
-_histories_decoder = msgspec.msgpack.Decoder(list[Entry])
+_histories_decoder = msgspec.msgpack.Decoder(list[tuple[Stamp, RunEvent]])
 
 
 class Filter(Struct, frozen=True):
@@ -84,6 +77,15 @@ class Filter(Struct, frozen=True):
     key: str | None = None
     status: Status | None = None
     removed: bool | None = False
+
+    def may_match(self, ref: RunRef) -> bool:
+        """False if the run of this ref is none of those wanted, whatever its history."""
+        relpath, identifier, uid = split_ref(ref)
+        return (
+            self.relpath in (None, relpath)
+            and self.identifier in (None, identifier)
+            and uid.startswith(self.uid or "")
+        )
 
     def matches(self, run: Run) -> bool:
         """True if `run` is one of those wanted."""
@@ -308,7 +310,10 @@ def _values(id_: int, run: Run) -> tuple[Any, ...]:
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
     clauses: list[str] = []
     values: list[Any] = []
-    for column in ("relpath", "identifier", "key", "status", "removed"):
+    if wanted.key is not None:
+        clauses.append("(uid = ? or key = ? and key <> uid)")  # as the indexes lie
+        values += [wanted.key, wanted.key]
+    for column in ("relpath", "identifier", "status", "removed"):
         value = getattr(wanted, column)
         if value is not None:
             clauses.append(f"{column} = ?")

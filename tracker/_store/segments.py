@@ -62,13 +62,8 @@ class Segment(Struct, frozen=True):
         return self.place.name.writer if self.opened is None else self.opened.writer
 
 
-class SegmentEvents(NamedTuple):
-    """The events of one frame, and whether its bytes are proved by a hash."""
-
-    frame: Frame
-    events: list[Event]
-    fork: str
-    proven: bool
+SegmentEvents = tuple[Frame, list[Event], str, bool]
+"""A frame, its events, its fork mark, and whether its bytes are proved by a hash."""
 
 
 class Listing:
@@ -224,8 +219,8 @@ def iter_events(segment: Segment, forks: set[bytes] = frozenset()) -> Iterator[S
     for frames, proven in ((segment.scan.frames, True), (segment.scan.salvaged, False)):
         for frame in frames:
             if frame.type == FrameType.EVENTS:
-                fork = frame.prefix[:8].hex() if frame.prefix in forks else ""
-                yield SegmentEvents(frame, decode_events(frame.payload), fork, proven)
+                fork = frame.prefix[:8].hex() if forks and frame.prefix in forks else ""
+                yield frame, decode_events(frame.payload), fork, proven
 
 
 def forked_frames(segments: Iterable[Segment]) -> set[bytes]:

@@ -19,7 +19,6 @@ from tracker.cli.table import Rows, Styles, format_table, painted
 from tracker.cli.words import age, iso_time, local_time, printable, size
 
 _LABEL = 12
-_TALLEST = 1 << 14
 
 
 class Screen:

@@ -1,0 +1,216 @@
+"""`show`, `params`, `path`: one run."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+
+from tracker._codec.canonical import format_tree, parse
+from tracker._model import names
+from tracker._model.event import Failed, File, Interrupted
+from tracker._model.fold import Attempt, Run, run_as_json
+from tracker._store.objects import get_object
+from tracker.cli.command import Command, add_run
+from tracker.cli.runs import status_words
+from tracker.cli.screen import Screen
+from tracker.cli.selection import choose_run, open_store
+from tracker.cli.table import STATUS_STYLES
+from tracker.cli.words import duration, printable
+from tracker.errors import NotFoundError, ParamsError, TrackerError
+from tracker.ledger import Ledger
+from tracker.terms import Digest, StorageMode
+
+Fact = tuple[str, ...]
+"""A label and its cells."""
+
+
+def show(options: Namespace, screen: Screen) -> int:
+    """Print what is known of one run."""
+    ledger = open_store(options, screen)
+    run = choose_run(ledger, options.run, options.identifier)
+    if screen.as_json:
+        screen.json(run_as_json(run))
+        return 0
+    status = status_words(ledger, run) if screen.is_terminal else str(run.status)
+    screen.fact("run", run.ref)
+    screen.fact("status", status, style=STATUS_STYLES.get(run.status, ""))
+    for label, *cells in _iter_facts(run, screen):
+        screen.fact(label, *cells)
+    for attempt in run.attempts:
+        for label, *cells in _iter_attempt_facts(ledger, attempt, screen):
+            screen.fact(label, *cells)
+    return 0
+
+
+def _iter_facts(run: Run, screen: Screen) -> Iterator[Fact]:
+    yield "uid", run.uid
+    if run.key != run.uid:
+        yield "key", run.key or "none: a session without params"
+    yield "created", screen.moment(run.first[0] >> 16)
+    yield "folder", _folder(run) or "."
+    yield "params", _params_text(run, screen)
+    yield from (("tag", tag) for tag in run.tags)
+    yield from (("note", text) for text in run.notes)
+    yield from (("summary", name, str(value)) for name, value in run.summary.items())
+    yield from (("warning", text) for text in _warnings(run))
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    if run.removed:
+        yield "removed: `ls` leaves it out"
+    if run.divergent:
+        yield "divergent: attempts that did not know each other finished with different files"
+    if run.unproven:
+        yield "unproven: some of this was salvaged from a damaged file"
+
+
+def _params_text(run: Run, screen: Screen) -> str:
+    """The canonical text; on a terminal one member a line."""
+    if run.params is None:
+        return "unknown: the segment that creates this run is not here"
+    if not screen.is_terminal:
+        return run.params
+    try:
+        members = parse(run.params.encode())
+    except ParamsError:
+        return run.params
+    return "\n".join(format_tree({key: value}).decode()[1:-1] for key, value in members.items()) or "{}"
+
+
+def _iter_attempt_facts(ledger: Ledger, attempt: Attempt, screen: Screen) -> Iterator[Fact]:
+    yield "attempt", attempt.id, str(attempt.status), *_times(attempt, screen)
+    end = attempt.end
+    if isinstance(end, Failed) and (end.type or end.message):
+        yield "error", f"{end.type}: {end.message}"
+    if isinstance(end, Failed) and end.traceback is not None:
+        yield "traceback", _object_text(ledger, end.traceback)
+    if isinstance(end, Interrupted) and end.signal:
+        yield "signal", end.signal
+    yield from (("file", *_file_cells(file, screen)) for file in attempt.files)
+
+
+def _times(attempt: Attempt, screen: Screen) -> Iterator[str]:
+    start, end = attempt.started_ms, attempt.ended_ms
+    if not screen.is_terminal:
+        yield from ("" if ms is None else screen.when(ms) for ms in (start, end))
+        return
+    if start is not None:
+        yield f"started {screen.when(start)}"
+    if start is not None and end is not None and end >= start:
+        yield f"took {duration(end - start)}"
+
+
+def _file_cells(file: File, screen: Screen) -> Iterator[str]:
+    yield file.name
+    yield file.path
+    if file.size is not None or not screen.is_terminal:
+        yield "" if file.size is None else screen.size(file.size)
+    if not screen.is_terminal:
+        yield "" if file.digest is None else file.digest.hex()
+
+
+def _object_text(ledger: Ledger, digest: bytes) -> str:
+    try:
+        data = get_object(ledger.lookup.store_fd, Digest(digest.hex()))
+    except (TrackerError, OSError) as error:
+        return str(error)
+    return data.decode("utf-8", "replace")
+
+
+def params(options: Namespace, screen: Screen) -> int:
+    """Print the canonical text of a run's params: on a pipe these bytes and nothing else."""
+    ledger = open_store(options, screen)
+    run = choose_run(ledger, options.run, options.identifier)
+    if run.params is None:
+        cure = "the segment that creates it is not here: copy the tree again"
+        raise NotFoundError(f"params of run {run.ref}", str(ledger.root), cure)
+    if screen.as_json:
+        head = f'{{"ref": {_quoted(run.ref)}, "uid": "{run.uid}", "key": {_quoted(run.key)}, "params": '
+        screen.write(f"{head}{printable(run.params)}}}\n")
+    elif screen.is_terminal:
+        screen.write(printable(run.params) + "\n")
+    else:
+        screen.write_bytes(run.params.encode())
+    return 0
+
+
+def path(options: Namespace, screen: Screen) -> int:
+    """Print the folder of a run, or the path of one of its files. Makes nothing."""
+    ledger = open_store(options, screen)
+    run = choose_run(ledger, options.run, options.identifier)
+    recorded = {} if run.attempt is None else {file.name: file.path for file in run.attempt.files}
+    below = _folder(run) if options.name is None else recorded.get(options.name) or _future_path(run, options.name)
+    place = os.path.normpath(ledger.root / below)
+    if screen.as_json:
+        is_there = os.path.lexists(place)
+        screen.json({"path": place, "recorded": options.name in recorded, "exists": is_there})
+    elif screen.is_terminal:
+        screen.write(printable(place) + "\n")
+    else:
+        screen.write_bytes(os.fsencode(place) + b"\n")
+    return 0
+
+
+def _mode(run: Run) -> StorageMode:
+    return StorageMode.PREFIX if run.mode == StorageMode.PREFIX else StorageMode.SUBFOLDER
+
+
+def _folder(run: Run) -> str:
+    return names.folder_of(run.relpath, run.uid, _mode(run))
+
+
+def _future_path(run: Run, name: str) -> str:
+    """The path that a file of this name has, or would have. Spec: spec/layout.md section 4."""
+    if name == names.PARAMS:
+        return names.params_path(run.relpath, run.uid, _mode(run))
+    checked = names.check_name(name)
+    return names.file_path(run.relpath, run.identifier, run.uid, _mode(run), checked, True)
+
+
+def _path_arguments(parser: ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a file: one that is recorded, or that could be")
+
+
+SHOW = Command(
+    "show",
+    "one run: params, attempts, files",
+    """\
+On a pipe one fact a line: its label, then its values, tabs between them. A file has name, path below the root,
+size in bytes and BLAKE3; an attempt has id, status, start and end.
+
+examples:
+  tracker show 9f86d081
+  tracker show @latest --json | jq -r '.attempts[].files[][1]'""",
+    add_run,
+    show,
+)
+
+PARAMS = Command(
+    "params",
+    "the canonical text of a run's params, as hashed",
+    """\
+On a pipe exactly the bytes of params.json, so that their BLAKE3 is the uid. --json gives an object with ref, uid,
+key and params.
+
+examples:
+  tracker params @latest | b3sum -l 16 --no-names
+  diff <(tracker params 9f86 | jq -S .) <(tracker params 4c1a | jq -S .)""",
+    add_run,
+    params,
+)
+
+PATH = Command(
+    "path",
+    "the folder of a run, or the path of one of its files",
+    """\
+NAME is a recorded file's; for any other name it is the path that `session.path(NAME)` gives. Nothing is made, and
+the file need not exist. params.json is the run's params.
+
+examples:
+  cd "$(tracker path @latest)"
+  less "$(tracker path 9f86d081 train.log)\"""",
+    _path_arguments,
+    path,
+)
