@@ -167,7 +167,7 @@ class Project:
                 "the segment that creates it is not here: copy it",
             )
         return Session(
-            self._ledger, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
+            self._ledger, self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
             StorageMode(run.mode or self._storage_mode), self._durability, makes_folders=not reads,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """kill: SIGKILL to writers at random moments, and what the store then knows of what they were told.
 
 Each group of kills has one store. One to three writers run at once, some with three threads; all are killed. Then
-the judges: nothing acknowledged is lost, the store opens, and whatever is half-written is a run that is RUNNING
+the judges: nothing acknowledged is lost, the store opens, and whatever is half-written is a run that is running
 or is named by `verify`. The next writers go on with the same store. In the end one more writer is let to end by
 itself: what the dead left is published, and every run is as it was.
 """
@@ -91,7 +91,7 @@ class Store:
         self.tally.figures["acknowledged"] = self.tally.figures.get("acknowledged", 0) + len(last) - len(self.sound["runs"])
         for ref, word in last.items():
             status = runs[ref]["status"] if ref in runs else "unknown"
-            if word != "start" and status != word.upper():
+            if word != "start" and status != word:
                 self.tally.add("lost")
                 yield f"{ref} was acknowledged as {word} and is {status}"
             elif word == "start" and status == "unknown":
@@ -106,12 +106,12 @@ class Store:
                 yield f"{run['ref']} of an earlier round changed"
 
     def _unnamed(self, runs: dict[str, judge.Run]) -> Iterator[str]:
-        """Every half-written run is RUNNING, or a finding speaks of its folder."""
+        """Every half-written run is running, or a finding speaks of its folder."""
         code, findings = judge.verified(self.root, self.cache)
         if code not in (0, 3):
             yield f"verify ends with {code}: {[f for f in findings if f.severity == 'damage'][:3]}"
-        running = [run for run in runs.values() if run["status"] == "RUNNING"]
-        self.tally.add("shown as running", len(running) - sum(r["status"] == "RUNNING" for r in self.sound["runs"]))
+        running = [run for run in runs.values() if run["status"] == "running"]
+        self.tally.add("shown as running", len(running) - sum(r["status"] == "running" for r in self.sound["runs"]))
         known = {judge.folder_of_run(run) for run in runs.values()}
         for folder in sorted(judge.run_folders(self.root) - known):
             if not any(folder in finding.path for finding in findings):

@@ -9,7 +9,7 @@ import enum
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from tracker._disk.durable import as_storage_error
@@ -103,8 +103,9 @@ def warn(text: str, err: TextIO) -> None:
 def _say(err: TextIO, kind: str, text: str) -> None:
     line = f"tracker: {kind}: {printable(text)}\n"
     encoding = err.encoding or "utf-8"
-    err.write(line.encode(encoding, "backslashreplace").decode(encoding))
-    err.flush()
+    with suppress(OSError):  # nobody is left to be told
+        err.write(line.encode(encoding, "backslashreplace").decode(encoding))
+        err.flush()
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from tracker._codec.canonical import format_tree, parse
+from tracker._codec.canonical import format_tree, is_canonical, parse
 from tracker._model import names
 from tracker._model.event import Failed, File, Interrupted
 from tracker._model.fold import Attempt, Run, run_as_json
@@ -16,8 +17,8 @@ from tracker.cli.runs import status_words
 from tracker.cli.screen import Screen
 from tracker.cli.selection import choose_run, open_store
 from tracker.cli.table import STATUS_STYLES
-from tracker.cli.words import duration, printable
-from tracker.errors import NotFoundError, ParamsError, TrackerError
+from tracker.cli.words import duration, in_ascii, printable
+from tracker.errors import DamagedError, NotFoundError, ParamsError, TrackerError
 from tracker.ledger import Ledger
 from tracker.terms import Digest, StorageMode
 
@@ -126,8 +127,7 @@ def params(options: Namespace, screen: Screen) -> int:
         cure = "the segment that creates it is not here: copy the tree again"
         raise NotFoundError(f"params of run {run.ref}", str(ledger.root), cure)
     if screen.as_json:
-        head = f'{{"ref": {_quoted(run.ref)}, "uid": "{run.uid}", "key": {_quoted(run.key)}, "params": '
-        screen.write(f"{head}{printable(run.params)}}}\n")
+        screen.write(_params_as_json(run, run.params))
     elif screen.is_terminal:
         screen.write(printable(run.params) + "\n")
     else:
@@ -135,12 +135,20 @@ def params(options: Namespace, screen: Screen) -> int:
     return 0
 
 
+def _params_as_json(run: Run, text: str) -> str:
+    """One JSON document with the params as they are spelled: 1.0 stays 1.0."""
+    if not is_canonical(text.encode()):
+        raise DamagedError(run.ref, "its recorded params are not canonical", cure="see `tracker verify`")
+    ref, key = json.dumps(run.ref), json.dumps(run.key)
+    return f'{{"ref": {ref}, "uid": "{run.uid}", "key": {key}, "params": {in_ascii(text)}}}\n'
+
+
 def path(options: Namespace, screen: Screen) -> int:
     """Print the folder of a run, or the path of one of its files. Makes nothing."""
     ledger = open_store(options, screen)
     run = choose_run(ledger, options.run, options.identifier)
     recorded = {} if run.attempt is None else {file.name: file.path for file in run.attempt.files}
-    below = _folder(run) if options.name is None else recorded.get(options.name) or _future_path(run, options.name)
+    below = recorded.get(options.name) or _own_path(run, options.name)
     place = os.path.normpath(ledger.root / below)
     if screen.as_json:
         is_there = os.path.lexists(place)
@@ -160,25 +168,28 @@ def _folder(run: Run) -> str:
     return names.folder_of(run.relpath, run.uid, _mode(run))
 
 
-def _future_path(run: Run, name: str) -> str:
-    """The path that a file of this name has, or would have. Spec: spec/layout.md section 4."""
+def _own_path(run: Run, name: str | None) -> str:
+    """The folder, or the path that a file of this name would have. Spec: spec/layout.md section 4."""
+    if name is None:
+        return _folder(run)
     if name == names.PARAMS:
         return names.params_path(run.relpath, run.uid, _mode(run))
     checked = names.check_name(name)
-    return names.file_path(run.relpath, run.identifier, run.uid, _mode(run), checked, True)
+    return names.file_path(run.relpath, run.identifier, run.uid, _mode(run), checked, include_identifier=True)
 
 
 def _path_arguments(parser: ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("name", metavar="NAME", nargs="?", help="a file: one that is recorded, or that could be")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a file of the run, recorded or not")
 
 
 SHOW = Command(
     "show",
     "one run: params, attempts, files",
     """\
-On a pipe one fact a line: its label, then its values, tabs between them. A file has name, path below the root,
-size in bytes and BLAKE3; an attempt has id, status, start and end.
+On a pipe one fact a line, with tabs: its label, then its values. Those of a file
+are name, path below the root, size in bytes and BLAKE3; those of an attempt are
+id, status, start and end in UTC.
 
 examples:
   tracker show 9f86d081
@@ -191,8 +202,8 @@ PARAMS = Command(
     "params",
     "the canonical text of a run's params, as hashed",
     """\
-On a pipe exactly the bytes of params.json, so that their BLAKE3 is the uid. --json gives an object with ref, uid,
-key and params.
+On a pipe exactly the bytes of params.json, whose BLAKE3 is the uid; on a terminal
+a line feed after them. --json gives an object with ref, uid, key and params.
 
 examples:
   tracker params @latest | b3sum -l 16 --no-names
@@ -205,8 +216,9 @@ PATH = Command(
     "path",
     "the folder of a run, or the path of one of its files",
     """\
-NAME is a recorded file's; for any other name it is the path that `session.path(NAME)` gives. Nothing is made, and
-the file need not exist. params.json is the run's params.
+NAME is that of a recorded file; for any other it is the path that
+`session.path(NAME)` would give. Nothing is made, and the file need not exist.
+params.json is the name of the run's params.
 
 examples:
   cd "$(tracker path @latest)"

@@ -20,7 +20,9 @@ _NAMESPACE = _HEADINGS.index("namespace")
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--identifier", metavar="ID", help="only runs of this kind")
-    parser.add_argument("--namespace", metavar="PATH", help="only runs of exactly this namespace; . is the root's")
+    parser.add_argument(
+        "--namespace", metavar="PATH", help="only runs of just this namespace; . is the root's"
+    )
     parser.add_argument("--status", choices=[str(s) for s in Status], help="only runs that are so now")
     parser.add_argument("--removed", action="store_true", help="the removed runs instead of the others")
 
@@ -80,9 +82,9 @@ LS = Command(
     "ls",
     "all runs, in order of creation",
     """\
-On a pipe one line a run, without a heading: uid, identifier, namespace (. is the root's), status, time of
-creation in UTC, params; tabs between them. --json gives the runs as spec/events.md section 5 has them: the
-same text for every copy of a tree.
+On a pipe one line a run, with tabs and no heading: uid, identifier, namespace
+(. is the root's), status, time of creation in UTC, params. --json gives an array
+of runs as in spec/events.md section 5; every copy of a tree gives the same.
 
 examples:
   tracker ls --identifier train --status done

@@ -27,7 +27,7 @@ class Screen:
     def __init__(
         self, out: TextIO, err: TextIO, *, as_json: bool = False, environ: Mapping[str, str] = os.environ
     ) -> None:
-        self._out = out
+        self.out = out
         self.as_json = as_json
         self.is_terminal = out.isatty()
         self.has_colour = self.is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -40,21 +40,21 @@ class Screen:
         """Write text that is printable but for its line feeds; what the encoding lacks is escaped."""
         self.bar.clear()
         try:
-            self._out.write(text)
+            self.out.write(text)
         except UnicodeEncodeError:
-            encoding = self._out.encoding
-            self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            encoding = self.out.encoding
+            self.out.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def write_bytes(self, data: bytes) -> None:
         """Write exactly these bytes, and nothing else."""
         self.bar.clear()
-        self._out.flush()
-        self._out.buffer.write(data)
-        self._out.buffer.flush()
+        self.out.flush()
+        self.out.buffer.write(data)
+        self.out.buffer.flush()
 
     def flush(self) -> None:
         """Let go of what is held back."""
-        self._out.flush()
+        self.out.flush()
 
     def json(self, value: object) -> None:
         """Write one JSON document, in ASCII."""
@@ -77,8 +77,12 @@ class Screen:
         width = shutil.get_terminal_size().columns
         return format_table(headings, rows, styles, width=width, colour=self.has_colour)
 
+    def line(self, cells: Sequence[str]) -> None:
+        """Write one row by itself, without waiting for those that follow."""
+        self.write(("  " if self.is_terminal else "\t").join(map(printable, cells)) + "\n")
+
     def fact(self, label: str, *cells: str, style: str = "") -> None:
-        """Write one thing known: its label and cells; on a terminal in columns, and each line of a cell on its own."""
+        """Write one thing that is known: its label, then its cells; a terminal gets several lines."""
         if not self.is_terminal:
             self.rows((), [(label, *cells)])
             return

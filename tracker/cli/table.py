@@ -50,8 +50,10 @@ def format_richly(headings: Sequence[str], rows: Rows, styles: Styles, *, width:
         cells = zip(headings, row, strict=True)
         table.add_row(*(Text(c, _style(styles, h, c), no_wrap=True, overflow="ellipsis") for h, c in cells))
     text = io.StringIO()
-    system = "standard" if colour else None
-    Console(file=text, force_terminal=True, color_system=system, no_color=not colour, width=width).print(table)  # type: ignore[arg-type]
+    console = Console(
+        file=text, force_terminal=True, color_system="standard" if colour else None, width=width
+    )
+    console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
@@ -59,8 +61,8 @@ def format_plainly(headings: Sequence[str], rows: Rows, styles: Styles, *, width
     """Set a table in columns of the standard library's making."""
     widths = [max(map(width_of, column)) for column in zip(headings, *rows, strict=True)]
     widths[-1] = max(width - sum(widths[:-1]) - _GAP * (len(widths) - 1), _LAST_MIN)
-    head = [painted(_fitted(heading, size), "bold", colour=colour) for heading, size in zip(headings, widths, strict=True)]
-    lines = [head]
+    fitted = map(_fitted, headings, widths)
+    lines = [[painted(heading, "bold", colour=colour) for heading in fitted]]
     for row in rows:
         cells = zip(headings, row, widths, strict=True)
         lines.append([painted(_fitted(c, size), _style(styles, h, c), colour=colour) for h, c, size in cells])

@@ -30,6 +30,11 @@ def _is_printed(char: str) -> bool:
     return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
+def in_ascii(text: str) -> str:
+    """Give JSON text with all but printable ASCII escaped: the same document, whatever the encoding."""
+    return "".join(char if " " <= char <= "~" else json.dumps(char)[1:-1] for char in text)
+
+
 def iso_time(ms: int) -> str:
     """Give Unix milliseconds as ISO 8601 in UTC; a time past the calendar as its number."""
     try:
@@ -75,8 +80,8 @@ def size(size_bytes: int) -> str:
     if size_bytes < 1000:
         return f"{size_bytes} B"
     amount = float(size_bytes)
-    for unit in _SIZES:
+    steps = 0
+    while amount >= 999.5 and steps < len(_SIZES):
         amount /= 1000
-        if amount < 999.5:
-            break
-    return f"{amount:.3g} {unit}"
+        steps += 1
+    return f"{amount:.3g} {_SIZES[steps - 1]}"

@@ -1,0 +1,100 @@
+"""The README's examples run as they stand, and what it shows of a store is true."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tracker
+from tracker import Project, Status
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert found, f"the README has no {language} block"
+    return found
+
+
+def block_with(word: str) -> str:
+    (found,) = [block for block in blocks("python") if word in block]
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A folder to stand in, and the names that the examples take as given."""
+    monkeypatch.chdir(tmp_path)
+    trained: list[dict[str, Any]] = []
+
+    def train(cfg: dict[str, Any], checkpoint: Path) -> None:
+        trained.append(cfg)
+        checkpoint.write_bytes(b"weights")
+
+    sweep = [{"lr": lr, "bs": bs} for lr in (0.1, 0.01, 0.001) for bs in (16, 32)]
+    names = {"Project": Project, "sweep": sweep, "train": train, "trained": trained}
+    return {**names, "save_model": lambda path: path.write_bytes(b"weights")}
+
+
+def test_the_first_six_lines_make_one_finished_run(world: dict[str, Any]) -> None:
+    exec(block_with("save_model"), world)
+
+    run = world["run"]
+    assert run.status is Status.DONE
+    assert run.path("model.pt") == Path.cwd() / "results" / run.uid / "train_model.pt"
+    assert world["proj"].has("train", {"lr": 1e-3})
+    assert run.uid in README
+
+
+def test_example_1_resumes_a_grid_search(world: dict[str, Any]) -> None:
+    exec(block_with("for cfg in sweep"), world)
+    exec(block_with("for cfg in sweep"), world)
+
+    assert world["trained"] == world["sweep"]
+    ckpts = sorted(path.name for path in Path("results/grid").glob("*_train_ckpt.pt"))
+    assert ckpts == sorted(f"{tracker.uid(cfg)}_train_ckpt.pt" for cfg in world["sweep"])
+
+
+def test_example_2_nests_namespaces(world: dict[str, Any]) -> None:
+    exec(block_with("randaug"), world)
+
+    assert world["imagenet"].path == Path.cwd() / "results/imagenet"
+    assert world["rnd_aug"].path == Path.cwd() / "results/imagenet/randaug"
+    assert world["rnd_aug"].ledger is world["root"].ledger
+    assert not Path("results").exists()
+
+
+def test_example_3_attaches_a_file(world: dict[str, Any]) -> None:
+    world["s"] = s = Project("results").session("train", params={"lr": 0.1})
+    exec(block_with("attach_files({"), world)
+    (s.folder / "train.log").write_text("epoch 1\n")
+    s.done()
+
+    assert s.files == {"log": Path.cwd() / "results" / s.uid / "train.log"}
+
+
+def test_a_session_is_a_context_manager(world: dict[str, Any]) -> None:
+    world["proj"] = Project("results")
+    exec(block_with("with proj.session"), world)
+
+    assert world["run"].is_done()
+
+
+def test_the_shell_lines_are_true_of_the_store(world: dict[str, Any]) -> None:
+    tools = [tool for tool in ("b3sum", "jq", "rsync") if shutil.which(tool) is None]
+    if tools:
+        pytest.skip(f"not installed: {', '.join(tools)}")
+    exec(block_with("save_model"), world)
+    lines = blocks("console")[0].splitlines()
+    claims = {line[2:]: lines[at + 1] for at, line in enumerate(lines[:-1]) if line.startswith(("$ b3", "$ jq"))}
+
+    assert len(claims) == 2
+    for command, said in claims.items():
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == said

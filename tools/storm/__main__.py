@@ -1,0 +1,51 @@
+"""The command line: `python -m tools.storm KIND [--count N] [--seconds S] [--seed X] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tools.storm import kills
+from tools.storm.tally import Tally
+
+KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
+    "kill": lambda folder, asked: kills.storm(folder, asked.count or 200, asked.seed),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one storm, print its tally, and give 1 if anything failed or nothing was tried."""
+    asked = _parse(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="tracker-storm-", dir=asked.dir))
+    folder.chmod(0o755)  # another user must reach the stores below it
+    try:
+        tally = KINDS[asked.kind](folder, asked)
+    finally:
+        if not asked.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(tally.to_json()) if asked.json else tally.to_text())
+    if asked.keep:
+        print(f"kept: {folder}", file=sys.stderr)
+    return 0 if tally.is_clean else 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.storm", description="see tools/storm/README.md")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--count", type=int, metavar="N", help="how many; each kind has a default of its own")
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long, where that is the measure")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), metavar="X")
+    parser.add_argument("--dir", help="where to work; its file system is tried", metavar="DIR")
+    parser.add_argument("--keep", action="store_true", help="leave the stores, and say where they are")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

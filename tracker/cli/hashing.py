@@ -1,0 +1,149 @@
+"""`hash`: the uid of a JSON file, with no store at all.
+
+A file is taken for params as they were written by hand or by another program; what JSON can say in two ways,
+or what two readers take for different values, is refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Any, NoReturn
+
+from tracker._codec.canonical import MAX_BYTES, REPEAT, canonical, canonical_with_repeat, parse
+from tracker._codec.digest import uid_of
+from tracker.cli.command import Command
+from tracker.cli.complaints import UsageError, warn
+from tracker.cli.screen import Screen
+from tracker.errors import ParamsError
+
+_READ_MAX = 16 * MAX_BYTES
+_INT_DIGITS_MAX = 1300
+"""No integer of so many digits is below the limit of params; Python itself refuses 4301."""
+
+
+def hash_file(options: Namespace, screen: Screen) -> int:
+    """Print the uid of a file's canonical form, and say so where that is not the file as it lies."""
+    data = _read(options.file)
+    why = _why_not_canonical(data)
+    text = data if why is None else canonical_form(data)
+    if screen.as_json:
+        told = {"uid": uid_of(text), "canonical": why is None, "b3sum": uid_of(data), "text": text.decode()}
+        screen.json(told)
+        return 0
+    screen.write(f"{uid_of(text)}\n")
+    screen.flush()
+    if why is not None:
+        warn(f"{_name(options.file)} is {why}; the uid is that of its canonical form", sys.stderr)
+    return 0
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _read(file: str) -> bytes:
+    """The bytes of a file or of standard input. Raises: UsageError."""
+    if file == "-":
+        data = sys.stdin.buffer.read(_READ_MAX + 1) if sys.stdin is not None else b""
+    else:
+        try:
+            with open(file, "rb") as opened:
+                data = opened.read(_READ_MAX + 1)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            cure = "give a JSON file, or - for standard input"
+            raise UsageError(f"{file}: {error.strerror}", cure) from error
+    if len(data) > _READ_MAX:
+        what = f"{_name(file)} has more than {_READ_MAX:,} bytes"
+        raise UsageError(what, "put big data in a file and its hash in params")
+    return data
+
+
+def _why_not_canonical(data: bytes) -> str | None:
+    try:
+        parse(data)
+    except ParamsError as error:
+        return error.why
+    return None
+
+
+def canonical_form(data: bytes) -> bytes:
+    """The canonical text of the params in some JSON. Raises: ParamsError for what has none."""
+    tree = _parse_json(data)
+    token = tree.pop(REPEAT, None) if isinstance(tree, dict) else None
+    text = canonical(tree)
+    if token is None:
+        return text
+    try:
+        return canonical_with_repeat(text, str(token))
+    except ValueError as error:
+        raise ParamsError(f"params[{REPEAT!r}]", str(error)) from error
+
+
+def _parse_json(data: bytes) -> Any:
+    try:
+        return json.loads(
+            data.decode(),
+            parse_float=_float,
+            parse_int=_int,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except ParamsError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ParamsError("params", f"not UTF-8 at byte {error.start}; write the file as UTF-8") from error
+    except RecursionError as error:
+        raise ParamsError("params", "nested too deep; at most 32 containers are allowed") from error
+    except ValueError as error:
+        raise ParamsError("params", f"not JSON: {error}; check it with `jq .`") from error
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        why = f'no double is as great as {text[:40]}; write the word "Infinity" if that is meant'
+        raise ParamsError("params", why)
+    return number
+
+
+def _int(text: str) -> int:
+    if len(text) > _INT_DIGITS_MAX:
+        raise ParamsError("params", f"an integer of {len(text)} digits; at most 4096 bits are allowed")
+    return int(text)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ParamsError("params", f'{word} is not JSON; params have it as the word "{word}", in quotes')
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ParamsError("params", f"the key {twice!r} occurs twice in one object; keep one of them")
+    return members
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a JSON file, or - for standard input")
+
+
+HASH = Command(
+    "hash",
+    "the uid of a JSON file",
+    """\
+Needs no store. A file in canonical form has the uid that b3sum prints. Of any
+other file the uid is that of its canonical form, and standard error says so.
+--json gives uid, canonical (true or false), b3sum (of the bytes as they lie)
+and text (the canonical form).
+
+examples:
+  tracker hash params.json
+  echo '{"lr": 0.1}' | tracker hash -""",
+    _arguments,
+    hash_file,
+)

@@ -1,0 +1,165 @@
+"""`log`: events, and new ones as they come."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from tracker._model.event import (
+    Attached,
+    Created,
+    Done,
+    Failed,
+    Interrupted,
+    Lost,
+    Noted,
+    Purged,
+    Removed,
+    Restored,
+    RunEvent,
+    Started,
+    Summary,
+    Tagged,
+)
+from tracker._model.fold import Stamp, attempt_id
+from tracker._model.names import split_ref
+from tracker._store.index import Filter
+from tracker.cli.command import Command, add_run, count
+from tracker.cli.screen import Screen
+from tracker.cli.selection import choose_run, open_store, short_names
+from tracker.cli.words import iso_time, local_time
+from tracker.ledger import Ledger
+
+FOLLOW_S = 0.2
+"""How often the folder is looked at for new events."""
+
+_SHARE = 4
+"""Following a large store waits this many times as long as a look takes."""
+
+_HEADINGS = ("time", "event", "run", "identifier", "namespace", "detail")
+_STYLES = {"event": {"done": "green", "failed": "red", "interrupted": "yellow", "lost": "magenta"}}
+
+Entry = tuple[Stamp, RunEvent]
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    add_run(parser, optional=True)
+    parser.add_argument("--limit", metavar="N", type=count, help="at most the N newest events")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="print new events as they come, oldest first, until Ctrl-C; with --limit, the N before them too",
+    )
+
+
+def log(options: Namespace, screen: Screen) -> int:
+    """Print the history of a run or of all, newest first; or follow it."""
+    ledger = open_store(options, screen)
+    wanted = _wanted(ledger, options)
+    entries = ledger.events(wanted)
+    if options.follow:
+        seen = {stamp for stamp, _ in entries}
+        _print_each(entries[len(entries) - min(options.limit or 0, len(entries)) :], screen)
+        _follow(ledger, wanted, seen, screen)
+    newest = entries[::-1] if options.limit is None else entries[::-1][: options.limit]
+    if screen.as_json:
+        screen.json([event_as_json(*entry) for entry in newest])
+    else:
+        short = short_names(ledger) if screen.is_terminal else {}
+        screen.rows(_HEADINGS, [_row(entry, short, screen) for entry in newest], _STYLES)
+    return 0
+
+
+def _wanted(ledger: Ledger, options: Namespace) -> Filter:
+    if options.run is None:
+        return Filter(identifier=options.identifier, removed=None)
+    run = choose_run(ledger, options.run, options.identifier)
+    return Filter(relpath=run.relpath, identifier=run.identifier, uid=run.uid, removed=None)
+
+
+def _follow(ledger: Ledger, wanted: Filter, seen: set[Stamp], screen: Screen) -> None:
+    """Print what is recorded, here or by a copy that arrives, from now on. Ends with Ctrl-C alone."""
+    known = -1
+    while True:
+        begin = time.monotonic()
+        now = ledger.refresh()
+        if now != known:
+            news = [entry for entry in ledger.events(wanted) if entry[0] not in seen]
+            seen.update(stamp for stamp, _ in news)
+            _print_each(news, screen)
+            known = now
+        time.sleep(max(FOLLOW_S, _SHARE * (time.monotonic() - begin)))
+
+
+def _print_each(entries: list[Entry], screen: Screen) -> None:
+    for entry in entries:
+        if screen.as_json:
+            screen.json_line(event_as_json(*entry))
+        else:
+            screen.line(_row(entry, {}, screen))
+    screen.flush()
+
+
+def _row(entry: Entry, short: dict[str, str], screen: Screen) -> list[str]:
+    stamp, event = entry
+    relpath, identifier, uid = split_ref(event.run)
+    ms = stamp[0] >> 16
+    when = local_time(ms) if screen.is_terminal else iso_time(ms)
+    return [when, kind_of(event), short.get(uid, uid), identifier, relpath or ".", detail(event)]
+
+
+def kind_of(event: RunEvent) -> str:
+    """The tag of an event, as the spec names it."""
+    return str(event.__struct_config__.tag)
+
+
+def detail(event: RunEvent) -> str:
+    """What an event says beyond its kind and its run."""
+    match event:
+        case Created():
+            return event.params
+        case Started():
+            return f"supersedes {', '.join(event.supersedes)}" if event.supersedes else ""
+        case Attached() | Done():
+            return ", ".join(file.name for file in event.files)
+        case Summary():
+            return ", ".join(f"{name}={value}" for name, value in event.values.items())
+        case Failed():
+            return f"{event.type}: {event.message}" if event.type or event.message else ""
+        case Interrupted():
+            return event.signal or ""
+        case Tagged():
+            return " ".join([*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)])
+        case Noted():
+            return event.text
+        case Lost() | Removed() | Restored():
+            return event.reason
+        case Purged():
+            return f"{len(event.digests)} objects"
+
+
+def event_as_json(stamp: Stamp, event: RunEvent) -> dict[str, Any]:
+    """An event by the names of its fields; `at` is its place in the order. Spec: spec/events.md section 2."""
+    clock, writer, seq, position, _ = stamp
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "run"}
+    attempt = {"attempt": attempt_id(writer, seq)} if isinstance(event, Started) else {}
+    head = {"at": [clock, writer, seq, position], "time": iso_time(clock >> 16)}
+    return {**head, "event": kind_of(event), "ref": event.run, **attempt, **fields}
+
+
+LOG = Command(
+    "log",
+    "the history of a run or of all, newest first",
+    """\
+On a pipe one line an event, with tabs and no heading: time in UTC, event, uid,
+identifier, namespace (. is the root's), detail. --json gives an array of events;
+with --follow one JSON object a line.
+
+examples:
+  tracker log @latest
+  tracker log --limit 20
+  tracker log --follow --json | jq -r 'select(.event == "done").ref'""",
+    _arguments,
+    log,
+)
