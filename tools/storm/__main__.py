@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.storm import kills
+from tools.storm import kills, writers
 from tools.storm.tally import Tally
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
     "kill": lambda folder, asked: kills.storm(folder, asked.count or 200, asked.seed),
+    "writers": lambda folder, asked: writers.storm(folder, asked.count or 5_000, asked.seed),
 }
 
 

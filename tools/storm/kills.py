@@ -88,7 +88,6 @@ class Store:
         for line in read_acks(self.acks):
             if line["word"] == "fail":
                 yield f"a writer failed: {line['text']}"
-        self.tally.figures["acknowledged"] = self.tally.figures.get("acknowledged", 0) + len(last) - len(self.sound["runs"])
         for ref, word in last.items():
             status = runs[ref]["status"] if ref in runs else "unknown"
             if word != "start" and status != word:
@@ -110,15 +109,11 @@ class Store:
         code, findings = judge.verified(self.root, self.cache)
         if code not in (0, 3):
             yield f"verify ends with {code}: {[f for f in findings if f.severity == 'damage'][:3]}"
-        running = [run for run in runs.values() if run["status"] == "running"]
-        self.tally.add("shown as running", len(running) - sum(r["status"] == "running" for r in self.sound["runs"]))
         known = {judge.folder_of_run(run) for run in runs.values()}
         for folder in sorted(judge.run_folders(self.root) - known):
             if not any(folder in finding.path for finding in findings):
                 self.tally.add("unnamed")
                 yield f"{folder} is half-written, and neither a run nor named by verify"
-            else:
-                self.tally.add("folders named by verify")
 
     def close(self) -> None:
         """Let one writer end by itself: it publishes what the dead left, and changes no run."""
@@ -130,7 +125,15 @@ class Store:
             failures = [str(broken)]
         for failure in failures:
             self.tally.fail(f"{self.root} at the end: {failure}")
+        self._count(judge.reference_state(self.root)["runs"])
+
+    def _count(self, runs: list[judge.Run]) -> None:
+        words = {line["ref"]: line["word"] for line in read_acks(self.acks)}
+        known = {judge.folder_of_run(run) for run in runs}
         self.tally.add("stores")
+        self.tally.add("runs acknowledged as ended", sum(word in ("done", "error") for word in words.values()))
+        self.tally.add("half-written runs shown as running", sum(run["status"] == "running" for run in runs))
+        self.tally.add("half-written folders named by verify", len(judge.run_folders(self.root) - known))
         self.tally.add("parts", len(list(self.root.glob(".tracker/ledger/*/*.part"))))
         self.tally.add("segments", len(list(self.root.glob(".tracker/ledger/*/*.seg"))))
 
@@ -143,7 +146,7 @@ class Store:
 
 
 def _write(root: Path, cache: Path, acks: Path, name: str, pace: Pace) -> None:
-    threads = THREADS if hash(name) % 4 == 0 else 1
+    threads = random.Random(name).choice((1, 1, 1, THREADS))
     write_in_threads([Writer(root, cache, acks, f"{name}-{thread}", pace) for thread in range(threads)])
 
 

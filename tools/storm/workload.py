@@ -122,7 +122,7 @@ def attached(w: Writer) -> None:
     place = w.root / "data" / f"{w.name}-{w.count}.bin"
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(b"input")
-    session.attach_files({"input": place, "never": place.with_suffix(".none")})
+    session.attach_files({"input": place})
     w.say("start", session)
     session.done()
     w.say("done", session)

@@ -65,18 +65,19 @@ def warn_about(text: bytes, *, twins: tuple[bytes, ...] = (), stacklevel: int = 
 _NUMBER = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _ABSOLUTE = re.compile(r"/[^/]|[A-Za-z]:[\\/]|\\\\[^\\]")
 
-# Digits, signs and the point become "0": a string that reads as a number then begins with `"0`, and an
-# integer beyond 2**53 is a run of 16 or more.
+_LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
+"""Every integer beyond 2**53 has one, and few else."""
+
+# Digits, signs and the point become "0": a string that reads as a number then begins with `"0`.
 _NUMBER_AS_ZERO = bytes(ord("0") if chr(i) in "0123456789+-." else i for i in range(256))
 
 
 def _is_above_doubt(text: bytes) -> bool:
     """Tell at little cost that nothing in `text` is doubtful; False says only that it may be."""
-    zeros = text.translate(_NUMBER_AS_ZERO)
     return (
         text.isascii()
-        and b'"0' not in zeros
-        and b"0000000000000000" not in zeros
+        and b'"0' not in text.translate(_NUMBER_AS_ZERO)
+        and not _LONG_INTEGER.search(text)
         and b'"/' not in text
         and b":/" not in text
         and b"\\\\" not in text

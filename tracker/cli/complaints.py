@@ -6,11 +6,14 @@ A person is told in one line what is wrong and what can be done; a script reads 
 from __future__ import annotations
 
 import enum
+import sqlite3
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
+
+import msgspec
 
 from tracker._disk.durable import as_storage_error
 from tracker.cli.words import printable
@@ -60,7 +63,10 @@ class NoStoreError(NotFoundError):
     """No folder that was looked at holds a store."""
 
 
-EXPECTED = (TrackerError, OSError, UnicodeError, RecursionError)
+INDEX_DAMAGE = (sqlite3.Error, msgspec.MsgspecError)
+"""What a cache with wrong bytes raises when it is asked; the store itself says DamagedError."""
+
+EXPECTED = (TrackerError, OSError, UnicodeError, RecursionError, *INDEX_DAMAGE)
 """What a command may fail with; anything else is a bug of ours."""
 
 
@@ -70,7 +76,7 @@ def exit_code(error: BaseException) -> Exit:
         return Exit.USAGE
     if isinstance(error, NotFoundError | DamagedError | RecursionError):
         return Exit.NO
-    return Exit.REFUSED if isinstance(error, OSError) else Exit.USAGE
+    return Exit.REFUSED if isinstance(error, OSError | sqlite3.Error | msgspec.MsgspecError) else Exit.USAGE
 
 
 def text_of(error: BaseException) -> str:
@@ -78,6 +84,8 @@ def text_of(error: BaseException) -> str:
     if isinstance(error, AmbiguousError):
         candidates = ", ".join(error.candidates)
         return f"{error.what} may be one of {candidates}; give the whole ref, more digits, or --identifier"
+    if isinstance(error, INDEX_DAMAGE):
+        return f"the index of this store, a cache outside it, is damaged: {error}; `tracker rebuild` makes it anew"
     if isinstance(error, RecursionError):
         return "what was read is nested too deep; `tracker verify` says whether the store is damaged"
     if isinstance(error, OSError) and not isinstance(error, DamagedError | StorageError):

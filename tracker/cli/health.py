@@ -54,12 +54,13 @@ def _finding_text(finding: Finding, *, colour: bool) -> str:
 def rebuild_store(options: Namespace, screen: Screen) -> int:
     """Make manifests and index anew, and say what was made."""
     rebuilt = rebuild(open_store(options, screen), screen.bar)
-    facts = asdict(rebuilt)
     if screen.as_json:
-        screen.json(facts)
+        screen.json(asdict(rebuilt))
+    elif screen.is_terminal:
+        made = f"{rebuilt.manifests_written} manifests written, {rebuilt.manifests_kept} kept"
+        screen.write(f"{rebuilt.runs} runs: {made}, and the index\n")
     else:
-        for name, number in facts.items():
-            screen.fact(name.replace("_", " "), str(number))
+        screen.rows((), ((name, str(number)) for name, number in asdict(rebuilt).items()))
     return 0
 
 

@@ -153,7 +153,7 @@ def _settled(out: TextIO, err: TextIO, code: int) -> int:
         if code == Exit.OK:
             code = complain(error, err)
         _abandon(out)
-    return code
+    return int(code)
 
 
 def _abandon(out: TextIO) -> None:

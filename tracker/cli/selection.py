@@ -37,7 +37,7 @@ def _named_root(folder: str) -> Path:
         return root
     above = next((parent for parent in root.parents if _has_store(parent)), None)
     cure = "`-C` takes the folder that holds .tracker" + (f": -C {above}" if above else "")
-    raise NoStoreError("a store", str(root), cure)
+    raise NoStoreError("store", str(root), cure)
 
 
 def _nearest_root() -> Path:
@@ -45,7 +45,7 @@ def _nearest_root() -> Path:
     for folder in (here, *here.parents):
         if _has_store(folder):
             return folder
-    raise NoStoreError("a store", f"{here} or above", "name its folder with -C, or make one: `tracker demo`")
+    raise NoStoreError("store", f"{here} or above", "name its folder with -C, or make one: `tracker demo`")
 
 
 def _has_store(root: Path) -> bool:
