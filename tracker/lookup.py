@@ -57,17 +57,17 @@ class Plan(Struct, frozen=True):
 def plan_update(covers: dict[str, Cover], files: Sequence[SegmentFile], own: Collection[str] = ()) -> Plan:
     """Say which write-once files to read, and whether what was read before still stands.
 
-    A covered file that is gone, and that no file of the same writer and number stands for, means that the
-    store was rolled back: everything is read anew. The same for damage, which may have been repaired, and for
-    a second sealed file of one writer and number.
+    A covered sealed file that is gone means that the store was rolled back, though a shorter journal of the
+    same writer and number be there: everything is read anew. A part may have given way to its sealed file. A
+    second sealed file of one writer and number, or damage, which may have been repaired, has the same effect.
     """
     counting = [f for f in segments.choose(files)[0] if f.name.kind != "open"]
     there = {file.path for file in counting}
-    owners = {file.owner for file in files}
+    sealed = {file.owner for file in counting if file.name.kind == "seg"}
     gone = [path for path in covers if path not in there]
     news = [file for file in counting if file.path not in covers and file.path not in own]
-    rebuild = any(segments.owner_of(path) not in owners for path in gone) or _has_rival(news, counting)
-    if rebuild:
+    lost = [path for path in gone if path.endswith(".seg") or segments.owner_of(path) not in sealed]
+    if lost or _has_rival(news, counting):
         return Plan(counting, gone, rebuild=True)
     return Plan(news, gone, rebuild=False)
 

@@ -28,7 +28,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; give 1 if a run was lost. A goal in µs is for a person to judge, with the load in mind."""
+    """Measure and print; give 1 if a run was lost. Goals in µs are a person's to judge, by the load."""
     asked = _parse(arguments)
     with tempfile.TemporaryDirectory(
         prefix="tracker-bench-", dir=asked.dir, ignore_cleanup_errors=True

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from tools.bench.workload import OUTPUT_NAME, Config, Figures, config, create_runs, timed
+from tools.bench.workload import OUTPUT_NAME, Config, Figures, ask_all, config, create_runs, timed
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
@@ -198,17 +198,16 @@ def read_row(db: sqlite3.Connection, key: str) -> str | None:
 
 
 def scan(kind: str, root: str, count: int) -> Figures:
-    """W2: ask for each of `count` configs whether it is done; the answer is how many are."""
+    """W2: ask of each of `count` configs whether it is done; the answer is how many were asked and are."""
 
-    def work() -> int:
-        keys = (key_of(config(number))[0] for number in range(count))
+    def work() -> tuple[int, int]:
         if kind == "log":
             done = read_log(root)
-            return sum(key in done for key in keys)
+            return ask_all(lambda number: key_of(config(number))[0] in done, count)
         if kind == "folders":
-            return sum(read_folder(root, key) is not None for key in keys)
+            return ask_all(lambda number: read_folder(root, key_of(config(number))[0]) is not None, count)
         db = connect(Path(root), "NORMAL")
-        return sum(read_row(db, key) is not None for key in keys)
+        return ask_all(lambda number: read_row(db, key_of(config(number))[0]) is not None, count)
 
     return timed(work)
 

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tools.bench.workload import OUTPUT_NAME, Config, Figures, config, create_runs, timed
+from tools.bench.workload import OUTPUT_NAME, Config, Figures, ask_all, config, create_runs, timed
 from tracker import Durability, Project, Session, Status
 
 IDENTIFIER = "train"
@@ -31,26 +31,28 @@ class Tracker:
         run.done()
 
     def close(self) -> None:
-        """Leave sealing to the exit of the process, as a user's script does."""
+        """Seal, as the exit of a user's script does: what is put off until then is measured too."""
+        self._project.ledger.close()
 
 
 def create(durability: str, root: str, first: int, count: int, write_file: bool) -> Figures:
     """W1: create `count` finished runs."""
 
     def work() -> int:
-        return create_runs(
-            Tracker(Path(root), durability), range(first, first + count), write_file=write_file
-        )
+        store = Tracker(Path(root), durability)
+        created = create_runs(store, range(first, first + count), write_file=write_file)
+        store.close()
+        return created
 
     return timed(work)
 
 
 def scan(root: str, count: int) -> Figures:
-    """W2: ask `has` for each of `count` configs; the answer is how many are done."""
+    """W2: ask `has` for each of `count` configs; the answer is how many were asked and are."""
 
-    def work() -> int:
+    def work() -> tuple[int, int]:
         project = Project(root)
-        return sum(project.has(IDENTIFIER, config(number)) for number in range(count))
+        return ask_all(lambda number: project.has(IDENTIFIER, config(number)), count)
 
     return timed(work)
 
@@ -58,9 +60,9 @@ def scan(root: str, count: int) -> Figures:
 def scan_sessions(root: str, count: int) -> Figures:
     """W2 as the grid-search loop writes it: a session for each config, then `is_done`."""
 
-    def work() -> int:
+    def work() -> tuple[int, int]:
         project = Project(root)
-        return sum(project.session(IDENTIFIER, params=config(n)).is_done() for n in range(count))
+        return ask_all(lambda number: project.session(IDENTIFIER, params=config(number)).is_done(), count)
 
     return timed(work)
 

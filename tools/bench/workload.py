@@ -19,6 +19,9 @@ Handle = TypeVar("Handle")
 OUTPUT_NAME = "out.txt"
 OUTPUT = b"loss 0.25\n" * 20
 
+SCAN_BOUND_S = 60.0
+"""A scan that takes longer is cut off: what it costs is known by then."""
+
 EVENTS_PER_RUN = 3
 """In tracker's history: created and started in one frame, then done; as `start()` and `done()` record."""
 
@@ -58,6 +61,17 @@ def create_runs(store: Store[Any], numbers: Iterable[int], *, write_file: bool) 
         store.done(run)
         count += 1
     return count
+
+
+def ask_all(is_done: Callable[[int], bool], count: int) -> tuple[int, int]:
+    """Ask of each of `count` numbers; give how many there was time to ask of, and how many are done."""
+    end = time.monotonic() + SCAN_BOUND_S
+    done = 0
+    for number in range(count):
+        done += is_done(number)
+        if number % 256 == 0 and time.monotonic() > end:
+            return number + 1, done
+    return count, done
 
 
 def timed(work: Callable[[], Any]) -> Figures:

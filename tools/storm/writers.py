@@ -2,7 +2,7 @@
 
 The judges: every run is there, and done; a run that all did at one moment is one run, with one attempt of each and
 one folder; `verify --replay` is clean. And a relay: what one process was told is done, another that is asked after
-that knows at once, while both seal all the time.
+that knows (1 ms later, which is how old a False may be), while both seal all the time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tracker._store.journal as journal
+import tracker.lookup as lookup
 from tools.storm import judge
 from tools.storm.tally import Tally
 from tools.storm.ward import FORK, Acks, BrokenError, begin, read_acks, use_cache
@@ -175,6 +176,7 @@ def _ask_and_do(root: Path, cache: Path, acks: Path, other: Connection, count: i
             if not other.poll(60):
                 raise TimeoutError("the other process says nothing")
             ref = other.recv()
+            time.sleep(1.5 * lookup.MISS_AGE_S)
             told.say("seen" if project.has("relay", {"n": one}) else "missed", ref=ref)
     finally:
         stop.set()

@@ -27,16 +27,16 @@ _INT_DIGITS_MAX = 1300
 def hash_file(options: Namespace, screen: Screen) -> int:
     """Print the uid of a file's canonical form, and say so where that is not the file as it lies."""
     data = _read(options.file)
-    why = _why_not_canonical(data)
-    text = data if why is None else canonical_form(data)
+    text = canonical_form(data)
+    is_it = text == data
     if screen.as_json:
-        told = {"uid": uid_of(text), "canonical": why is None, "b3sum": uid_of(data), "text": text.decode()}
-        screen.json(told)
+        screen.json({"uid": uid_of(text), "canonical": is_it, "b3sum": uid_of(data), "text": text.decode()})
         return 0
     screen.write(f"{uid_of(text)}\n")
     screen.flush()
-    if why is not None:
-        warn(f"{_name(options.file)} is {why}; the uid is that of its canonical form", sys.stderr)
+    if not is_it:
+        why = f"{_name(options.file)} is {_why_not_canonical(data)}"
+        warn(f"{why}; the uid is that of its canonical form", sys.stderr)
     return 0
 
 
@@ -61,12 +61,12 @@ def _read(file: str) -> bytes:
     return data
 
 
-def _why_not_canonical(data: bytes) -> str | None:
+def _why_not_canonical(data: bytes) -> str:
     try:
         parse(data)
     except ParamsError as error:
         return error.why
-    return None
+    raise AssertionError("other bytes than the canonical form are not canonical")
 
 
 def canonical_form(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from tracker._store.objects import get_object
 from tracker.cli.command import Command, add_run
 from tracker.cli.runs import status_words
 from tracker.cli.screen import Screen
-from tracker.cli.selection import choose_run, open_store
+from tracker.cli.selection import choose_run, find_root, open_store
 from tracker.cli.table import STATUS_STYLES
 from tracker.cli.words import duration, in_ascii, printable
 from tracker.errors import DamagedError, NotFoundError, ParamsError, TrackerError
@@ -149,7 +149,7 @@ def path(options: Namespace, screen: Screen) -> int:
     run = choose_run(ledger, options.run, options.identifier)
     recorded = {} if run.attempt is None else {file.name: file.path for file in run.attempt.files}
     below = recorded.get(options.name) or _own_path(run, options.name)
-    place = os.path.normpath(ledger.root / below)
+    place = os.path.normpath(find_root(options) / below)
     if screen.as_json:
         is_there = os.path.lexists(place)
         screen.json({"path": place, "recorded": options.name in recorded, "exists": is_there})

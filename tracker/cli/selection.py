@@ -26,9 +26,14 @@ _RUN_PART = re.compile(f"([0-9a-f]{{{UID_DIGITS}}})(?:_.*)?", re.DOTALL)
 
 def open_store(options: Namespace, screen: Screen) -> Ledger:
     """The ledger of the store that `-C` names, else of the nearest one at or above the current folder."""
-    ledger = open_ledger(_named_root(options.directory) if options.directory else _nearest_root())
+    ledger = open_ledger(find_root(options))
     ledger.lookup.progress = screen.bar.of("reading the ledger")
     return ledger
+
+
+def find_root(options: Namespace) -> Path:
+    """The root as it was named: links in it are left as they are."""
+    return _named_root(options.directory) if options.directory else _nearest_root()
 
 
 def _named_root(folder: str) -> Path:
@@ -99,7 +104,7 @@ def _is_ref(text: str) -> bool:
 
 def _at_path(ledger: Ledger, text: str) -> list[Run]:
     """The runs to which a folder or file below the root belongs: those of the namespace nearest above it."""
-    place = os.path.relpath(os.path.realpath(text), ledger.root)
+    place = os.path.relpath(os.path.realpath(text), os.path.realpath(ledger.root))
     parts = PurePosixPath(place).parts
     if parts[:1] == ("..",):
         raise UsageError(f"{text!r} lies outside the store {ledger.root}", "name its store with -C")
