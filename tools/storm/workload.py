@@ -120,7 +120,7 @@ def beside_others(w: Writer) -> None:
 def attached(w: Writer) -> None:
     session = w.session()
     place = w.root / "data" / f"{w.name}-{w.count}.bin"
-    place.parent.mkdir(exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"input")
     session.attach_files({"input": place})
     w.say("start", session)

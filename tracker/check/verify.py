@@ -50,21 +50,21 @@ def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_p
 
 def _iter_format(ledger: Ledger) -> Iterator[Finding]:
     """FORMAT is there and ours. Raises: VersionError."""
-    path = os.path.join(ledger.root, STORE, FORMAT)
+    path = f"{STORE}/{FORMAT}"
+    if not os.path.isdir(os.path.join(ledger.root, STORE)):
+        return
+    root_fd = durable.open_root(str(ledger.root))
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-        segments.check_format(data, path)
-    except FileNotFoundError:
-        if os.path.isdir(os.path.join(ledger.root, STORE)):
-            yield incomplete("format-missing", f"{STORE}/{FORMAT}", "it is not here", "copy the tree again")
-    except DamagedError as error:
-        yield damage("format-damaged", f"{STORE}/{FORMAT}", error.why, error.cure)
-    else:
+        data = durable.read_file(path, root_fd)
+        segments.check_format(data, os.path.join(ledger.root, path))
         if data != segments.FORMAT_BYTES:
-            yield incomplete(
-                "format-cut", f"{STORE}/{FORMAT}", "a crash cut it short", "the next writer mends it"
-            )
+            yield incomplete("format-cut", path, "a crash cut it short", "the next writer mends it")
+    except FileNotFoundError:
+        yield incomplete("format-missing", path, "it is not here", "copy the tree again")
+    except DamagedError as error:
+        yield damage("format-damaged", path, error.why, error.cure)
+    finally:
+        os.close(root_fd)
 
 
 def _iter_disk(ledger: Ledger, reading: Reading, level: Level, progress: Progress) -> Iterator[Finding]:
