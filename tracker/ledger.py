@@ -257,8 +257,8 @@ class Ledger:
         """Put what was appended beyond a power cut, as far as `durability` says. The commit point of done().
 
         When this returns the events are on disk (FULL, LEDGER) or in the file (OFF). What a crash finds
-        before that is a journal with or without them; after it, with them, or a sealed segment. Seals the journal
-        unless this process sealed at a commit within the last 10 s, so that a long run lies in a
+        before that is a journal with or without them; after it, with them, or a sealed segment. Seals the
+        journal unless this process sealed at a commit within the last 10 s, so that a long run lies in a
         write-once file when its done() returns, and a fast sweep does not make a file a run.
 
         Raises: StorageError; the events stay, and the next commit tries again.

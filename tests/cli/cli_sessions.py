@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tracker import Durability, ExistingRun, Project, StorageMode
+from tracker._model.event import Removed
+from tracker.terms import RunRef
 
 TENTH = "a7f6c8b122de39b556aa975ba9567946"
 """The uid of {"lr":0.1}, from the vectors."""
@@ -51,6 +53,13 @@ def fill(root: Path) -> Project:
     project.session("train", {"lr": 3.0}).start()
     project.ledger.close()
     return project
+
+
+def remove(root: Path, ref: str) -> None:
+    """Record that a run is removed, which no command of this release does."""
+    ledger = Project(root).ledger
+    ledger.append(lambda _: [Removed(RunRef(ref), "a mistake")])
+    ledger.close()
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -20,10 +20,21 @@ from tracker.terms import AttemptId, RunRef
 pytestmark = pytest.mark.unchecked_store(reason="damaged on purpose")
 
 COMMANDS = [
-    ["ls"], ["ls", "--json"], ["show", "@latest"], ["show", f"train/{TENTH}", "--json"], ["log"], ["log", "--json"],
-    ["params", f"train/{TENTH}"], ["params", f"train/{TENTH}", "--json"], ["path", f"train/{TENTH}", "model.pt"],
-    ["verify"], ["verify", "--full", "--json"], ["verify", "--replay"], ["rebuild"], ["ls"],
-]  # fmt: skip
+    ["ls"],
+    ["ls", "--json"],
+    ["show", "@latest"],
+    ["show", f"train/{TENTH}", "--json"],
+    ["log"],
+    ["log", "--json"],
+    ["params", f"train/{TENTH}"],
+    ["params", f"train/{TENTH}", "--json"],
+    ["path", f"train/{TENTH}", "model.pt"],
+    ["verify"],
+    ["verify", "--full", "--json"],
+    ["verify", "--replay"],
+    ["rebuild"],
+    ["ls"],
+]
 
 
 def check_every_command(root: Path, call: Call) -> None:
@@ -85,8 +96,14 @@ def gone(path: Path, dice: random.Random) -> None:
 Harm = Callable[[Path, random.Random], None]
 
 
-@pytest.mark.parametrize("harm", [flip, cut, noise, folder, link, fifo, gone], ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("what", ["ledger/*/*", "manifests/*/*", "objects/*/*", "FORMAT"])
+CASES = [
+    (what, harm)
+    for what in ("ledger/*/*", "manifests/*/*", "objects/*/*", "FORMAT")
+    for harm in (flip, cut, noise, folder, link, fifo, gone)
+]
+
+
+@pytest.mark.parametrize(("what", "harm"), CASES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_harm_gives_a_traceback(
     seed: int, what: str, harm: Harm, sound: Path, call: Call, tmp_path: Path
@@ -148,9 +165,9 @@ def evil_events(attempt: AttemptId) -> list[Event]:
     return [
         Created(run, f'{{"lr":0.1}}{EVIL}', EVIL, EVIL),
         Started(run, 2**62, [AttemptId(EVIL)], 0, EVIL, None),
-        Attached(run, attempt, [Attachment(f"f{EVIL}", f"../..{EVIL}", False)]),
         Summary(run, attempt, {EVIL: float("nan"), "b": b"\xff", "deep": deep}),
         Failed(run, attempt, -(2**62), [], EVIL, EVIL, bytes(32)),
+        Attached(run, attempt, [Attachment(f"f{EVIL}", f"../..{EVIL}", False)]),
         Tagged(run, [EVIL], []),
         Noted(run, EVIL),
     ]
@@ -166,10 +183,22 @@ def evil(tmp_path: Path) -> Path:
 
 
 EVIL_COMMANDS = [
-    ["ls"], ["ls", "--json"], ["show", TENTH], ["show", TENTH, "--json"], ["log"], ["log", "--json"], ["log", TENTH],
-    ["params", TENTH, "--json"], ["path", TENTH, "--json"], ["path", TENTH, f"f{EVIL}", "--json"], ["verify"],
-    ["verify", "--replay", "--json"], ["show", "0000"], ["show", EVIL], ["path", TENTH, EVIL],
-]  # fmt: skip
+    ["ls"],
+    ["ls", "--json"],
+    ["show", TENTH],
+    ["show", TENTH, "--json"],
+    ["log"],
+    ["log", "--json"],
+    ["log", TENTH],
+    ["params", TENTH, "--json"],
+    ["path", TENTH, "--json"],
+    ["path", TENTH, f"f{EVIL}", "--json"],
+    ["verify"],
+    ["verify", "--replay", "--json"],
+    ["show", "0000"],
+    ["show", EVIL],
+    ["path", TENTH, EVIL],
+]
 
 
 @pytest.mark.parametrize("line", EVIL_COMMANDS, ids=str)

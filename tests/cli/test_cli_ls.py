@@ -11,17 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from cli_sessions import ONE, TENTH, Call
-
-from tracker import Project
-from tracker._model.event import Removed
-from tracker.terms import RunRef
-
-
-def remove(root: Path, ref: str) -> None:
-    ledger = Project(root).ledger
-    ledger.append(lambda _: [Removed(RunRef(ref), "a mistake")])
-    ledger.close()
+from cli_sessions import ONE, TENTH, Call, remove
 
 
 def test_a_pipe_gets_one_whole_line_a_run_in_order_of_creation(store: Path, call: Call) -> None:

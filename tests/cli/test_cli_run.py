@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from cli_sessions import ONE, TENTH, Call, command
+from cli_sessions import ONE, TENTH, Call, command, remove
 
 from tracker import Durability, Project, StorageMode
 from tracker._model.event import Created, Tagged
@@ -96,6 +96,17 @@ def test_a_text_that_can_name_no_run_is_exit_code_2(
     assert told.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "line", [["show", "\udcff"], ["show", "\udcff/x"], ["ls", "--identifier", "\udcff"]], ids=repr
+)
+def test_an_argument_that_is_no_utf_8_is_one_line(line: list[str], store: Path, call: Call) -> None:
+    told = call("-C", store, *line)
+
+    assert (told.code, told.out) == (2, "")
+    assert told.err.count("\n") == 1
+    assert told.err.isascii()
+
+
 def test_a_link_to_a_run_is_its_path(store: Path, call: Call, tmp_path: Path) -> None:
     (tmp_path / "best").symlink_to(store / TENTH)
 
@@ -112,8 +123,6 @@ def test_latest_is_the_run_at_the_head_of_the_log(store: Path, call: Call) -> No
 
 
 def test_a_removed_run_is_still_found_by_its_uid_and_says_that_it_is_removed(store: Path, call: Call) -> None:
-    from test_cli_ls import remove
-
     remove(store, GRID)
 
     assert ["warning", "removed: `ls` leaves it out"] in call("-C", store, "show", ONE).rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,9 +139,6 @@ def test_rebuild_is_told_in_a_sentence(store: Path, on_terminal: Call) -> None:
 
 
 def test_a_killed_run_is_told_of(tmp_path: Path, on_terminal: Call, spawn: Call) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import os, signal, sys, tracker; tracker.Project(sys.argv[1]).session('train', {'lr': 1}).start(); "
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -109,8 +110,6 @@ STYLES = {"status": {"error": "red"}}
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_rich_and_plain_tables_are_the_same_to_the_eye(colour: bool) -> None:
-    import re
-
     richly = format_richly(HEADINGS, ROWS, STYLES, width=60, colour=colour)
     plainly = format_plainly(HEADINGS, ROWS, STYLES, width=60, colour=colour)
     bare = [

@@ -32,6 +32,8 @@ from tracker import Durability, Project, Session, StorageError
 PAGE_BYTES = 1 << 16
 PATIENCE_S = 60.0
 TRIES = 3
+NEVER = 65_535
+"""The greatest `when` that strace takes."""
 
 
 class Fault(NamedTuple):
@@ -54,11 +56,11 @@ REFUSALS = (
     Fault("/^mkdir", "error=ENOSPC"),
     Fault("/^rename", "error=ENOSPC"),
     Fault("/^unlink", "error=EIO"),
-    Fault("close", "error=EIO"),
     Fault("pwrite64", "error=ENOSPC"),
-    Fault("/stat", "error=EIO"),
-    Fault("getdents64", "error=EIO"),
 )
+LOOKS = (Fault("close", "error=EIO"), Fault("/stat", "error=EIO"), Fault("getdents64", "error=EIO"))
+"""Calls that fail on a broken disk or a file server that is gone, and change nothing."""
+
 DEATHS = tuple(
     Fault(call, "signal=KILL")
     for call in ("write", "fsync", "fdatasync", "/^rename", "/^mkdir", "openat", "/^unlink", "close")
@@ -153,8 +155,23 @@ def error(w: Writer) -> list[Step]:
     return [step]
 
 
+def indexed(w: Writer) -> list[Step]:
+    """The first run of a process that must read what others sealed into its index."""
+    process = begin(_seal_some, w.root)
+    process.join()
+    session = w.run("now", is_started=False)
+    return [lambda: w.project.find("train"), session.start, w.done(session)]
+
+
+def _seal_some(root: Path) -> None:
+    project = Project(root, durability=Durability.OFF)
+    for number in range(3):
+        project.session("train", params={"sealed": number}).done()
+        project.ledger.seal()
+
+
 SCENARIOS: dict[str, Callable[[Writer], list[Step]]] = {
-    "fresh": fresh, "journal": journal, "seal": seal, "dead": dead, "error": error,
+    "fresh": fresh, "journal": journal, "seal": seal, "dead": dead, "error": error, "indexed": indexed,
 }  # fmt: skip
 
 
@@ -177,7 +194,7 @@ def why_not() -> str:
     return "strace may not trace here" if probe.returncode else ""
 
 
-def storm(folder: Path, count: int | None, seed: int, faults: tuple[Fault, ...] = REFUSALS + DEATHS) -> Tally:
+def storm(folder: Path, count: int | None, seed: int, faults: tuple[Fault, ...] = REFUSALS + DEATHS + LOOKS) -> Tally:
     """Try every case there is, or `count` of them taken at random."""
     tally = Tally("calls", seed)
     if skipped := why_not():
@@ -206,7 +223,7 @@ def _all_cases(folder: Path, faults: tuple[Fault, ...]) -> Iterator[Case]:
     for scenario in SCENARIOS:
         for fault in faults:
             if (scenario, fault.call) not in counts:
-                trial = Trial(folder, Case(scenario, Fault(fault.call, "error=EIO"), 1_000_000))
+                trial = Trial(folder, Case(scenario, Fault(fault.call, "error=EIO"), NEVER))
                 assert not trial.is_touched and not [*trial.iter_failures()], f"{trial.case}: {[*trial.iter_failures()]}"
                 counts[scenario, fault.call] = trial.calls
             for when in range(1, counts[scenario, fault.call] + 1):
@@ -226,14 +243,16 @@ class Trial:
         here, there = FORK.Pipe()
         process = begin(_act, case.scenario, self.root, self.place / "cache", page, there)
         there.close()
-        assert here.poll(PATIENCE_S), f"{case}: the writer does not begin"
-        here.recv()
         log = self.place / "strace"
-        strace = _attach(process.pid, case, log)
-        here.send("go")
-        process.join(PATIENCE_S)
-        self.has_hung = process.is_alive()
-        kill(process)
+        try:
+            assert here.poll(PATIENCE_S), f"{case}: the writer does not begin"
+            here.recv()
+            strace = _attach(process.pid, case, log)
+            here.send("go")
+            process.join(PATIENCE_S)
+            self.has_hung = process.is_alive()
+        finally:
+            kill(process)
         strace.wait()
         self.exitcode = process.exitcode
         self.lines = page.lines()
@@ -247,7 +266,7 @@ class Trial:
             yield f"the writer hangs: {self.lines[-1:]}"
         words = [line["word"] for line in self.lines]
         is_killed = "KILL" in self.case.fault.how and self.is_touched
-        if not is_killed and (self.exitcode != 0 or words[-1:] != ["end"]):
+        if not is_killed and "fail" not in words and (self.exitcode != 0 or words[-1:] != ["end"]):
             yield f"the writer ended with {self.exitcode} after {self.lines[-2:]}"
         for line in self.lines:
             if line["word"] == "fail":

@@ -43,7 +43,8 @@ EXIT_CODES = """\
 exit codes:
   0    it is so, or it is done
   1    no: there is no such run, or something is damaged or altered
-  2    a wrong question: usage, bad input, no store, an ambiguous RUN, a store of a newer release
+  2    a wrong question: usage, bad input, no store, an ambiguous RUN,
+       a store that a newer release wrote
   3    verify only: nothing is damaged, something is not here (yet)
   4    the system refused a read or a write
   130  stopped by Ctrl-C
@@ -85,9 +86,11 @@ def text_of(error: BaseException) -> str:
         candidates = ", ".join(error.candidates)
         return f"{error.what} may be one of {candidates}; give the whole ref, more digits, or --identifier"
     if isinstance(error, INDEX_DAMAGE):
-        return f"the index of this store, a cache outside it, is damaged: {error}; `tracker rebuild` makes it anew"
+        return f"the index, a cache outside the store, is damaged: {error}; `tracker rebuild` makes it anew"
     if isinstance(error, RecursionError):
         return "what was read is nested too deep; `tracker verify` says whether the store is damaged"
+    if isinstance(error, UnicodeError):
+        return f"not UTF-8: {error}; write it as UTF-8"
     if isinstance(error, OSError) and not isinstance(error, DamagedError | StorageError):
         return str(as_storage_error(error, _path_of(error), "use"))
     return str(error)

@@ -83,9 +83,9 @@ VERIFY = Command(
     "all that is wrong with a store; changes nothing",
     """\
 Exit code 0: clean; 1: damage or alteration; 3: only something that is not here
-(after a crash, or while a copy is under way). On a pipe one line a finding, with
-tabs: severity (damage, incomplete, note), code, path, what, cure. The codes are
-those of spec/recovery.md.
+(after a crash, or while a copy is under way). On a pipe one line a finding,
+with tabs: severity (damage, incomplete, note), code, path, what, cure. The
+codes are those of spec/recovery.md.
 
 examples:
   tracker verify --full && echo clean

@@ -34,6 +34,8 @@ from tracker.ledger import Ledger
 FOLLOW_S = 0.2
 """How often the folder is looked at for new events."""
 
+_KIND = len("interrupted")
+
 _SHARE = 4
 """Following a large store waits this many times as long as a look takes."""
 
@@ -97,7 +99,8 @@ def _print_each(entries: list[Entry], screen: Screen) -> None:
         if screen.as_json:
             screen.json_line(event_as_json(*entry))
         else:
-            screen.line(_row(entry, {}, screen))
+            when, kind, *others = _row(entry, {}, screen)
+            screen.line([when, f"{kind:<{_KIND}}" if screen.is_terminal else kind, *others])
     screen.flush()
 
 
@@ -153,8 +156,8 @@ LOG = Command(
     "the history of a run or of all, newest first",
     """\
 On a pipe one line an event, with tabs and no heading: time in UTC, event, uid,
-identifier, namespace (. is the root's), detail. --json gives an array of events;
-with --follow one JSON object a line.
+identifier, namespace (. is the root's), detail. --json gives an array of
+events; with --follow one JSON object a line.
 
 examples:
   tracker log @latest

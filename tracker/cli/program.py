@@ -22,7 +22,7 @@ from tracker.cli.screen import Screen
 from tracker.project import Project
 from tracker.version import VERSION
 
-_ABOUT = "Look into a store of experiment runs: the folder `.tracker` and the runs beside it."
+_ABOUT = "Look into a store of experiment runs: `.tracker` and the runs beside it."
 
 
 def demo(options: Namespace, screen: Screen) -> int:

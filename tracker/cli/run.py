@@ -187,9 +187,9 @@ SHOW = Command(
     "show",
     "one run: params, attempts, files",
     """\
-On a pipe one fact a line, with tabs: its label, then its values. Those of a file
-are name, path below the root, size in bytes and BLAKE3; those of an attempt are
-id, status, start and end in UTC.
+On a pipe one fact a line, with tabs: its label, then its values. Those of a
+file are name, path below the root, size in bytes and BLAKE3; those of an
+attempt are id, status, start and end in UTC.
 
 examples:
   tracker show 9f86d081
@@ -202,8 +202,9 @@ PARAMS = Command(
     "params",
     "the canonical text of a run's params, as hashed",
     """\
-On a pipe exactly the bytes of params.json, whose BLAKE3 is the uid; on a terminal
-a line feed after them. --json gives an object with ref, uid, key and params.
+On a pipe exactly the bytes of params.json, whose BLAKE3 is the uid; on a
+terminal a line feed after them. --json gives an object with ref, uid, key and
+params.
 
 examples:
   tracker params @latest | b3sum -l 16 --no-names

@@ -23,7 +23,9 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--namespace", metavar="PATH", help="only runs of just this namespace; . is the root's"
     )
-    parser.add_argument("--status", choices=[str(s) for s in Status], help="only runs that are so now")
+    words = [str(status) for status in Status]
+    about = f"only runs that are so now: {', '.join(words)}"
+    parser.add_argument("--status", metavar="STATUS", choices=words, help=about)
     parser.add_argument("--removed", action="store_true", help="the removed runs instead of the others")
 
 
@@ -83,13 +85,14 @@ LS = Command(
     "all runs, in order of creation",
     """\
 On a pipe one line a run, with tabs and no heading: uid, identifier, namespace
-(. is the root's), status, time of creation in UTC, params. --json gives an array
-of runs as in spec/events.md section 5; every copy of a tree gives the same.
+(. is the root's), status, time of creation in UTC, params. --json gives an
+array of runs as in spec/events.md section 5; every copy of a tree gives
+the same.
 
 examples:
   tracker ls --identifier train --status done
   tracker ls | cut -f 1,4
-  tracker ls --json | jq -r '.[] | select(.status == "done") | .params | fromjson | .lr'""",
+  tracker ls --json | jq '.[] | .params | fromjson | .lr'""",
     _arguments,
     ls,
 )

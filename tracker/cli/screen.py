@@ -13,9 +13,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from msgspec import Struct
-from msgspec.structs import astuple
-
 from tracker._disk import host
 from tracker.cli.progress import Bar
 from tracker.cli.table import Rows, Styles, format_table, painted
@@ -118,8 +115,8 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else _NO_NUMBERS[str(value)]
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, Struct):
-        return plain(astuple(value))
+    if hasattr(value, "__struct_fields__"):  # a file of an attempt
+        return [plain(getattr(value, name)) for name in value.__struct_fields__]
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(plain(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
