@@ -27,8 +27,9 @@ FLOORS = {
     "_store": 4.0,
     "identity": 5.0,
     "interrupts": 5.0,
-    "lookup": 5.0,
-    "ledger": 5.1,  # the reader's half is below the half that orders writes
+    "filling": 5.0,
+    "lookup": 5.1,  # asks the index that filling fills
+    "ledger": 5.2,  # the reader's half is below the half that orders writes
     "check": 6.0,
     "session": 6.0,
     "project": 7.0,
@@ -63,7 +64,7 @@ DOORS = {
         "_store/index": "Structs and the coder of its blobs",
         "_store/journal": "Structs",
         "_store/segments": "Structs",
-        "lookup": "Structs",
+        "filling": "Structs",
         "ledger": "Structs",
         "check/findings": "Structs",
         "check/reading": "Structs",

@@ -23,11 +23,11 @@ from tracker._disk.host import Clock
 from tracker._model.event import Attachment, Created, End, Event, RunEvent, Started
 from tracker._model.fold import Attempt, Run, Stamp, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
-from tracker._model.names import FORMAT, LEDGER, STORE
 from tracker._store import objects, segments
 from tracker._store.index import Filter, Row
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
+from tracker._store.root import inode_of, make_store
 from tracker.errors import ClockWarning, NameRefusedError, NotFoundError, StorageError, TrackerWarning
 from tracker.lookup import HIT_AGE_S, MISS_AGE_S, Lookup
 from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
@@ -329,7 +329,7 @@ class Ledger:
         """
         with self._lock:
             self._ensure_store()
-            here = _inode_of(self.root)
+            here = inode_of(self.root)
             if self._root_fd >= 0 and self._root_inode == here:
                 return self._root_fd
             if self._journal is not None and self._root_fd >= 0:
@@ -452,69 +452,6 @@ def _forever(waits: tuple[float, ...]) -> Iterator[float]:
     yield from waits
     while True:
         yield waits[-1]
-
-
-def _inode_of(root: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(root)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def make_store(root: Path) -> None:
-    """Make `.tracker` below `root`, and `root` itself with its parents, all synced.
-
-    Crash states: some of the folders, FORMAT cut short or absent; each is taken up where it was left.
-    Raises: StorageError.
-    """
-    made = _make_parents(root)
-    root_fd = durable.open_root(str(root))
-    try:
-        durable.make_folder(STORE, root_fd)
-        data = segments.FORMAT_BYTES
-        if not durable.create(f"{STORE}/{FORMAT}", data, root_fd) and _is_cut(root_fd):
-            durable.replace(f"{STORE}/{FORMAT}", data, root_fd, sync=True)
-        durable.sync_file(f"{STORE}/{FORMAT}", root_fd)
-        durable.make_folder(f"{STORE}/{LEDGER}", root_fd)
-        durable.sync_folder(STORE, root_fd)
-        durable.sync_folder("", root_fd)
-    finally:
-        os.close(root_fd)
-    for parent in made:
-        sync_path(parent)
-
-
-def _is_cut(root_fd: int) -> bool:
-    return durable.is_cut_short(durable.read_file(f"{STORE}/{FORMAT}", root_fd), segments.FORMAT_BYTES)
-
-
-def _make_parents(root: Path) -> list[Path]:
-    """Make `root` and what it lacks above; return the folders that got a new name in them."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NameRefusedError("root", str(root), "is a file", "choose a folder") from error
-    except NotADirectoryError as error:
-        raise NameRefusedError("root", str(root), "lies below a file", "choose a folder") from error
-    except OSError as error:
-        raise durable.as_storage_error(error, str(root), "make") from error
-    return [folder.parent for folder in missing]
-
-
-def make_folder_at(path: Path) -> None:
-    """Make a folder with its parents, none of them synced. Raises: StorageError, NameRefusedError."""
-    _make_parents(path)
-
-
-def sync_path(folder: Path) -> None:
-    """Sync a folder given by its path. Raises: StorageError."""
-    fd = durable.open_root(str(folder))
-    try:
-        durable.sync_folder("", fd)
-    finally:
-        os.close(fd)
 
 
 _ledgers: dict[str, Ledger] = {}

@@ -9,20 +9,20 @@ Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeVar
 
-from msgspec import Struct
-
-from tracker._codec.digest import digest
 from tracker._disk import durable, host
 from tracker._disk.lock import hold
 from tracker._model.event import Created, Event, Opened, Rule
 from tracker._model.fold import History, Run, Stamp, State, absorb, run_of
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._store import segments
-from tracker._store.index import Cover, Filter, Index, Row, remove_files, twin_of
-from tracker._store.segments import Listing, Segment, SegmentFile
+from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
+from tracker._store.root import check_format
+from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
+from tracker.filling import Progress, fill_index, plan_update
 from tracker.terms import RunRef, WriterId
 
 HIT_AGE_S = 0.1
@@ -34,53 +34,10 @@ MISS_AGE_S = 0.001
 OWN_SEALED_MAX = 16
 """This many of its own sealed segments a process keeps in memory before the index takes them."""
 
-_CHUNK_BYTES = 16 << 20
 _LOCK_FROM = 4  # files to read before a build is worth a lock
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many have been read."""
 
-
-class Plan(Struct, frozen=True):
-    """What brings the index up to date."""
-
-    read: list[SegmentFile]
-    gone: list[str]
-    rebuild: bool
-
-    @property
-    def is_empty(self) -> bool:
-        """True if the index is current."""
-        return not (self.read or self.gone or self.rebuild)
-
-
-def plan_update(covers: dict[str, Cover], files: Sequence[SegmentFile], own: Collection[str] = ()) -> Plan:
-    """Say which write-once files to read, and whether what was read before still stands.
-
-    A covered sealed file that is gone means that the store was rolled back, though a shorter journal of the
-    same writer and number be there: everything is read anew. A part may have given way to its sealed file. A
-    second sealed file of one writer and number, or damage, which may have been repaired, has the same effect.
-    """
-    counting = [f for f in segments.choose(files)[0] if f.name.kind != "open"]
-    there = {file.path for file in counting}
-    sealed = {file.owner for file in counting if file.name.kind == "seg"}
-    gone = [path for path in covers if path not in there]
-    news = [file for file in counting if file.path not in covers and file.path not in own]
-    lost = [path for path in gone if path.endswith(".seg") or segments.owner_of(path) not in sealed]
-    if lost or _has_rival(news, counting):
-        return Plan(counting, gone, rebuild=True)
-    return Plan(news, gone, rebuild=False)
-
-
-def _has_rival(news: list[SegmentFile], counting: list[SegmentFile]) -> bool:
-    fresh = {file.path for file in news if file.name.kind == "seg"}
-    seen: dict[tuple[str, int], str] = {}
-    for file in counting:
-        if file.name.kind == "seg":
-            rival = seen.setdefault(file.owner, file.path)
-            if rival != file.path and (file.path in fresh or rival in fresh):
-                return True
-    return False
+_T = TypeVar("_T")
 
 
 class Lookup:
@@ -144,7 +101,7 @@ class Lookup:
             data = durable.read_file(FORMAT, self.store_fd)
         except FileNotFoundError:
             data = b""
-        segments.check_format(data, f"{self.root}/{STORE}/{FORMAT}")
+        check_format(data, f"{self.root}/{STORE}/{FORMAT}")
         self.ledger_fd = durable.open_folder_fd(LEDGER, self.store_fd)
         self._listing = Listing(is_network=host.is_network_fs(self.root))
         self.generation += 1
@@ -267,9 +224,9 @@ class Lookup:
     def drop_index(self) -> None:
         """Delete the index; the next refresh makes it anew."""
         if self._index is not None and self._index.path is not None:
-            _could_remove(self._index.path)
+            could_remove(self._index.path)
         elif self._index is None:
-            _could_remove(index_path(self.root))
+            could_remove(index_path(self.root))
         if self._index is not None:
             self._index.close()
         self._index = None
@@ -295,12 +252,31 @@ class Lookup:
             else:
                 return
 
+    def _ask(self, question: Callable[[Index], _T]) -> _T | None:
+        """The index's answer. An index that cannot give it is made anew; None if none is needed."""
+        for _ in range(2):
+            if self._index is None:
+                return None
+            try:
+                return question(self._index)
+            except (sqlite3.Error, ValueError):  # msgspec's errors are ValueErrors
+                if self._index.path is None:
+                    raise
+                self._replace_index()
+                self._refill()
+        return None if self._index is None else question(self._index)
+
+    def _refill(self) -> None:
+        """Fill an index that has just been made."""
+        if self._listing is not None:
+            self._update(self._listing.files())
+
     def _replace_index(self) -> None:
         assert self._index is not None, "there was one"
         path = self._index.path
         self._index.close()
         self._set_covers({})
-        self._index = Index(None) if path is None or not _could_remove(path) else open_index(self.root)
+        self._index = Index(None) if path is None or not could_remove(path) else open_index(self.root)
 
     def _catch_up(self, index: Index, files: list[SegmentFile], own: Collection[str]) -> None:
         plan = plan_update(self._covers, files, own)
@@ -311,19 +287,9 @@ class Lookup:
             self._fill(index, files, own)
 
     def _fill(self, index: Index, files: list[SegmentFile], own: Collection[str]) -> None:
-        with index.transaction():
-            covers = index.covers()
-            plan = plan_update(covers, files, own)
-            if any(_has_changed(cover, self.ledger_fd) for cover in covers.values() if cover.damaged):
-                plan = plan_update({}, files)
-                plan = Plan(plan.read, [], rebuild=True)
-            if plan.rebuild:
-                index.clear()
-            hidden = segments.choose(files)[1]
-            made = _Filling(index, self.ledger_fd, self.progress).read(plan.read, hidden)
-            index.set_covers(made, () if plan.rebuild else plan.gone)
-            self._set_covers(index.covers())
-            self._clock = max(self._clock, index.clock())
+        fill_index(index, self.ledger_fd, files, own, self.progress)
+        self._set_covers(index.covers())
+        self._clock = max(self._clock, index.clock())
 
     # Answers, of the last look
 
@@ -343,7 +309,7 @@ class Lookup:
 
     def history(self, ref: RunRef) -> tuple[History, bool] | None:
         """All events of a run, and whether one is from a salvaged frame; None if there is none."""
-        found = None if self._index is None else self._index.history(ref)
+        found = self._ask(lambda index: index.history(ref))
         history, unproven = ({}, False) if found is None else found
         for part in self._parts():
             more = part.runs.get(ref)
@@ -363,7 +329,7 @@ class Lookup:
         if self._is_in_memory(ref):
             run = self.run(ref)
             return None if run is None else _row_of(run)
-        return None if self._index is None else self._index.row(uid, identifier, relpath)
+        return self._ask(lambda index: index.row(uid, identifier, relpath))
 
     def _is_in_memory(self, ref: RunRef) -> bool:
         if ref in self._own_live.runs:
@@ -374,7 +340,7 @@ class Lookup:
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
         """The repeats of a key, in the order of their first events."""
-        refs = set() if self._index is None else set(self._index.repeats(key, identifier, relpath))
+        refs = set(self._ask(lambda index: index.repeats(key, identifier, relpath)) or ())
         for part in self._parts():
             refs.update(part.repeats.get(key, ()))
         runs = (self.run(ref) for ref in refs)
@@ -387,8 +353,7 @@ class Lookup:
         Cost: 8 µs a run.
         """
         live = {ref for part in self._parts() for ref in part.runs}
-        stored = iter(()) if self._index is None else self._index.histories(wanted)
-        for ref, history, unproven in stored:
+        for ref, history, unproven in self._ask(lambda index: list(index.histories(wanted))) or ():
             if ref not in live:
                 yield ref, history, unproven
         for ref in filter(wanted.may_match, live):
@@ -403,7 +368,7 @@ class Lookup:
 
     def with_uid(self, uid: str, relpath: str) -> set[RunRef]:
         """The runs of a namespace that share a uid, and so a folder."""
-        refs = set() if self._index is None else set(self._index.with_uid(uid, relpath))
+        refs = set(self._ask(lambda index: index.with_uid(uid, relpath)) or ())
         refs |= self._own_names.by_uid.get((uid, relpath), set())
         for tail in self._tails.values():
             refs.update(r for r in tail.state.runs if r.endswith(uid) and split_ref(r).relpath == relpath)
@@ -415,18 +380,18 @@ class Lookup:
         LIMIT: those in live journals of other processes are not seen.
         """
         twin = twin_of(params) or uid
-        texts = set() if self._index is None else set(self._index.twins(twin, identifier, relpath))
+        texts = set(self._ask(lambda index: index.twins(twin, identifier, relpath)) or ())
         return (texts | self._own_names.twins.get((twin, identifier, relpath), set())) - {params}
 
     def spellings(self, kind: str, text: str) -> set[str]:
         """The known names ("relpath", "identifier") that are one with `text` on some file systems."""
         folded = fold_name(text)
-        known = set() if self._index is None else set(self._index.spellings(kind, folded))
+        known = set(self._ask(lambda index: index.spellings(kind, folded)) or ())
         return known | self._own_names.spellings.get((kind, folded), set())
 
     def relpaths(self) -> set[str]:
         """The namespaces that have runs."""
-        known = set() if self._index is None else set(self._index.relpaths())
+        known = set(self._ask(lambda index: index.relpaths()) or ())
         return known | {split_ref(ref).relpath for part in self._parts() for ref in part.runs}
 
     def opened_by(self, writer: WriterId) -> Opened | None:
@@ -440,7 +405,7 @@ class Lookup:
 
     def rules(self) -> list[Rule]:
         """The store's rules, in order."""
-        rules: dict[Stamp, Rule] = {} if self._index is None else self._index.rules()
+        rules: dict[Stamp, Rule] = self._ask(lambda index: index.rules()) or {}
         for part in self._parts():
             rules = rules | part.rules
         return [rules[stamp] for stamp in sorted(rules)]
@@ -468,103 +433,3 @@ _PARENTS: list[Index | None] = []
 
 def _row_of(run: Run) -> Row:
     return Row(str(run.status), run.mode, run.params)
-
-
-def _has_changed(cover: Cover, ledger_fd: int) -> bool:
-    try:
-        status = os.stat(cover.path, dir_fd=ledger_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return True
-    return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
-
-
-def _could_remove(path: str) -> bool:
-    try:
-        remove_files(path)
-    except OSError:
-        return False
-    return True
-
-
-class _Filling:
-    """One pass over files that the index lacks."""
-
-    def __init__(self, index: Index, ledger_fd: int, progress: Progress | None) -> None:
-        self._index = index
-        self._ledger_fd = ledger_fd
-        self._progress = progress
-        self._state = State()
-        self._clock = 0
-        self._pending_bytes = 0
-
-    def read(self, files: Sequence[SegmentFile], hidden: Sequence[SegmentFile]) -> list[Cover]:
-        """Read all, write the rows, and say what they cover."""
-        forks = self._forks(files)
-        total = sum(_size_of(file.path, self._ledger_fd) for file in files)
-        made: list[Cover] = []
-        done = 0
-        for segment in segments.read_chosen(self._ledger_fd, [*files, *hidden]):
-            made.append(self._take(segment, forks))
-            done += segment.size_bytes
-            if self._progress is not None:
-                self._progress(done, total)
-        self._flush()
-        return [cover for cover in made if not cover.path.endswith(".open")]
-
-    def _forks(self, files: Sequence[SegmentFile]) -> set[bytes]:
-        """Frames that two sealed files of one writer and number tell differently: almost always none."""
-        if len({file.owner for file in files}) == len(files):
-            return set()
-        return segments.forked_frames(segments.read_chosen(self._ledger_fd, files))
-
-    def _take(self, segment: Segment, forks: set[bytes]) -> Cover:
-        for frame, events, fork, proven in segments.iter_events(segment, forks):
-            absorb(self._state, events, frame.clock, segment.writer, frame.seq, fork=fork, proven=proven)
-        if segment.scan.frames:
-            self._clock = max(self._clock, segment.scan.frames[-1].clock)
-        self._pending_bytes += segment.size_bytes
-        if self._pending_bytes > _CHUNK_BYTES:
-            self._flush()
-        return Cover(segment.place.path, segment.size_bytes, segment.mtime_ns, bool(segment.damage))
-
-    def _flush(self) -> None:
-        self._index.absorb(self._state, self._clock)
-        self._state = State()
-        self._pending_bytes = 0
-
-
-def _size_of(path: str, ledger_fd: int) -> int:
-    try:
-        return os.stat(path, dir_fd=ledger_fd, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
-
-
-def index_path(root: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
-    """Where the index of a root lies on this host. Spec: spec/layout.md section 7."""
-    base = environ.get("TRACKER_CACHE")
-    if not base:
-        home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        base = os.path.join(home, "tracker")
-    real = os.path.realpath(root)
-    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(real))[:40] or "root"
-    node = "".join(c if c.isalnum() else "-" for c in os.uname().nodename)[:40]
-    return os.path.join(base, f"{name}-{digest(os.fsencode(real))[:16]}-{node}", "index.sqlite")
-
-
-def open_index(root: str) -> Index:
-    """The index of a root; in memory where its folder cannot be written or its file is unfit."""
-    path = index_path(root)
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return Index(path)
-    except (OSError, sqlite3.Error):
-        return _open_anew(path)
-
-
-def _open_anew(path: str) -> Index:
-    try:
-        remove_files(path)
-        return Index(path)
-    except (OSError, sqlite3.Error):
-        return Index(None)

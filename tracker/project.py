@@ -14,8 +14,9 @@ from tracker._codec.digest import uid_of
 from tracker._model import names
 from tracker._model.fold import Run
 from tracker._store.index import Filter
+from tracker._store.root import make_folder_at
 from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
-from tracker.ledger import Ledger, make_folder_at, open_ledger
+from tracker.ledger import Ledger, open_ledger
 from tracker.session import Session
 from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
 

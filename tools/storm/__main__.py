@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.storm import calls, flips, full, kills, rsyncs, writers
+from tools.storm import calls, copies, flips, full, kills, rsyncs, writers
 from tools.storm.tally import Tally
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
     "calls": lambda folder, asked: calls.storm(folder, asked.count, asked.seed),
+    "copies": lambda folder, asked: copies.storm(folder, asked.count or 50, asked.seed),
     "flips": lambda folder, asked: flips.storm(folder, asked.count or 2_000, asked.seed),
     "full": lambda folder, asked: full.storm(folder, asked.count, asked.seed),
     "kill": lambda folder, asked: kills.storm(folder, asked.count or 200, asked.seed),

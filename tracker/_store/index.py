@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker._codec.canonical import twin_key
-from tracker._codec.digest import uid_of
+from tracker._codec.digest import digest, uid_of
 from tracker._model.event import Rule, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, join, run_of
 from tracker._model.names import fold_name, run_ref, split_ref
@@ -330,3 +330,42 @@ def _encode_history(history: History) -> bytes:
 
 def _decode_history(events: bytes) -> History:
     return dict(_histories_decoder.decode(events))
+
+
+def index_path(root: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """Where the index of a root lies on this host. Spec: spec/layout.md section 7."""
+    base = environ.get("TRACKER_CACHE")
+    if not base:
+        home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        base = os.path.join(home, "tracker")
+    real = os.path.realpath(root)
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(real))[:40] or "root"
+    node = "".join(c if c.isalnum() else "-" for c in os.uname().nodename)[:40]
+    return os.path.join(base, f"{name}-{digest(os.fsencode(real))[:16]}-{node}", "index.sqlite")
+
+
+def open_index(root: str) -> Index:
+    """The index of a root; in memory where its folder cannot be written or its file is unfit."""
+    path = index_path(root)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return Index(path)
+    except (OSError, sqlite3.Error):
+        return _open_anew(path)
+
+
+def _open_anew(path: str) -> Index:
+    try:
+        remove_files(path)
+        return Index(path)
+    except (OSError, sqlite3.Error):
+        return Index(None)
+
+
+def could_remove(path: str) -> bool:
+    """Delete an index file; False if the system refuses."""
+    try:
+        remove_files(path)
+    except OSError:
+        return False
+    return True

@@ -304,27 +304,3 @@ def unlink_ghosts(ledger_fd: int, files: Iterable[SegmentFile]) -> int:
             durable.unlink_if_there(place.path, ledger_fd)
             gone += 1
     return gone
-
-
-FORMAT_BYTES = b"tracker 1\n"
-
-
-def check_format(data: bytes, where: str) -> None:
-    """Accept FORMAT of this version, or one that a crash cut short.
-
-    Raises: VersionError for a newer store; DamagedError for other bytes. Spec: spec/layout.md section 2.
-    """
-    if data == FORMAT_BYTES or durable.is_cut_short(data, FORMAT_BYTES):
-        return
-    text = data[:40].decode("utf-8", "replace").strip()
-    if text.startswith("tracker "):
-        raise VersionError(
-            where, text.removeprefix("tracker "), "1", "read it with a newer release of tracker"
-        )
-    raise DamagedError(
-        where,
-        f"{text!r} is not 'tracker 1'",
-        offset=0,
-        spec="spec/layout.md section 2",
-        cure="restore it from a copy, or delete it if this is a store of format 1",
-    )

@@ -23,7 +23,7 @@ from tracker._model.event import (
     decode_sealed,
     decode_singly,
 )
-from tracker._model.fold import History, Stamp, State, absorb, run_of
+from tracker._model.fold import History, Stamp, State, absorb, collector_paused, run_of
 from tracker._model.manifest import Ended
 from tracker._model.names import LEDGER, STORE, is_month, is_temporary, parse_segment_name, split_ref
 from tracker._store import segments
@@ -55,6 +55,15 @@ class Reading(Struct):
     events: int = 0
     seqs: dict[WriterId, dict[int, set[bytes]]] = {}
 
+    def counts(self) -> dict[str, int]:
+        """How many things of each kind were looked at."""
+        return {
+            "segments": self.segments,
+            "frames": self.frames,
+            "events": self.events,
+            "runs": len(self.state.runs),
+        }
+
 
 def read_ledger(ledger_fd: int, progress: Progress) -> Reading:
     """Read every segment that counts, and judge each. Raises: VersionError.
@@ -66,9 +75,10 @@ def read_ledger(ledger_fd: int, progress: Progress) -> Reading:
     _, hidden = segments.choose(files)
     reading.findings += [_ghost(place) for place in hidden]
     forks = _forks_of(ledger_fd, files)
-    for done, segment in enumerate(_readable(ledger_fd, files, reading), 1):
-        _take(reading, segment, forks)
-        progress("segments", done, len(files))
+    with collector_paused():
+        for done, segment in enumerate(_readable(ledger_fd, files, reading), 1):
+            _take(reading, segment, forks)
+            progress("segments", done, len(files))
     _judge_writers(reading)
     _judge_runs(reading)
     return reading

@@ -15,7 +15,7 @@ from tracker._store import manifests
 from tracker._store.index import Filter
 from tracker.check.findings import CURE_REBUILD, Finding, Progress, Rebuilt, damage, incomplete, no_progress
 from tracker.check.reading import Reading, ended_of, read_ledger
-from tracker.errors import NotFoundError
+from tracker.errors import DamagedError, NotFoundError
 from tracker.ledger import Ledger
 from tracker.terms import RunRef
 
@@ -42,7 +42,10 @@ def implied_manifests(reading: Reading) -> dict[str, bytes]:
 
 def iter_index(ledger: Ledger, reading: Reading) -> Iterator[Finding]:
     """Runs that look-ups tell otherwise than the files do. A run that was written meanwhile is read again."""
-    found = {run.ref: run_as_json(run) for run in ledger.find(Filter(removed=None))}
+    try:
+        found = {run.ref: run_as_json(run) for run in ledger.find(Filter(removed=None))}
+    except DamagedError:
+        return  # FORMAT is damaged: that is a finding, and no look-up is to be had
     differing = _differing(reading, found)
     if differing:  # events may have come between the two readings
         reading = read_ledger(ledger.lookup.ledger_fd, no_progress)

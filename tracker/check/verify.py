@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 
 from tracker._disk import durable
-from tracker._model.names import FORMAT, STORE
-from tracker._store import segments
+from tracker._model.names import FORMAT, LEDGER, STORE
+from tracker._store.root import FORMAT_BYTES, check_format
 from tracker.check import files, replay
 from tracker.check.findings import Finding, Level, Progress, Report, damage, incomplete, no_progress
 from tracker.check.reading import Reading, read_ledger, read_names
@@ -27,25 +27,29 @@ def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_p
     Raises: NotFoundError where there is no store; VersionError where a newer release wrote.
     Cost: QUICK 2 µs an event; FULL reads every sealed file.
     """
-    yielded = _iter_format(ledger)
-    findings = list(yielded)
-    if not ledger.lookup.open_store():
+    store = os.path.join(ledger.root, STORE)
+    if not os.path.isdir(os.path.join(store, LEDGER)):
         raise NotFoundError(
             "store", str(ledger.root), "the first run makes it; `-C DIR` names another folder"
         )
-    reading = read_ledger(ledger.lookup.ledger_fd, progress)
-    findings += [*reading.findings, *read_names(ledger.lookup.ledger_fd)]
-    findings += _iter_disk(ledger, reading, level, progress)
-    if level is Level.REPLAY:
-        findings += replay.iter_manifests(ledger.lookup.store_fd, reading)
-        findings += replay.iter_index(ledger, reading)
-    checked = {
-        "segments": reading.segments,
-        "frames": reading.frames,
-        "events": reading.events,
-        "runs": len(reading.state.runs),
-    }
-    return Report(level, findings, checked)
+    findings = list(_iter_format(ledger))
+    root_fd = durable.open_root(str(ledger.root))
+    try:
+        store_fd = durable.open_folder_fd(STORE, root_fd)
+        ledger_fd = durable.open_folder_fd(LEDGER, store_fd)
+    finally:
+        os.close(root_fd)
+    try:
+        reading = read_ledger(ledger_fd, progress)
+        findings += [*reading.findings, *read_names(ledger_fd)]
+        findings += _iter_disk(ledger, store_fd, reading, level, progress)
+        if level is Level.REPLAY:
+            findings += replay.iter_manifests(store_fd, reading)
+            findings += replay.iter_index(ledger, reading)
+    finally:
+        os.close(ledger_fd)
+        os.close(store_fd)
+    return Report(level, findings, reading.counts())
 
 
 def _iter_format(ledger: Ledger) -> Iterator[Finding]:
@@ -56,8 +60,8 @@ def _iter_format(ledger: Ledger) -> Iterator[Finding]:
     root_fd = durable.open_root(str(ledger.root))
     try:
         data = durable.read_file(path, root_fd)
-        segments.check_format(data, os.path.join(ledger.root, path))
-        if data != segments.FORMAT_BYTES:
+        check_format(data, os.path.join(ledger.root, path))
+        if data != FORMAT_BYTES:
             yield incomplete("format-cut", path, "a crash cut it short", "the next writer mends it")
     except FileNotFoundError:
         yield incomplete("format-missing", path, "it is not here", "copy the tree again")
@@ -67,8 +71,9 @@ def _iter_format(ledger: Ledger) -> Iterator[Finding]:
         os.close(root_fd)
 
 
-def _iter_disk(ledger: Ledger, reading: Reading, level: Level, progress: Progress) -> Iterator[Finding]:
-    store_fd = ledger.lookup.store_fd
+def _iter_disk(
+    ledger: Ledger, store_fd: int, reading: Reading, level: Level, progress: Progress
+) -> Iterator[Finding]:
     full = level is not Level.QUICK
     yield from files.iter_objects(store_fd, reading, full=full)
     yield from files.iter_manifests(store_fd, reading)

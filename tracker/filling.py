@@ -1,0 +1,149 @@
+"""What the index lacks: planned from names, read from files, written as rows.
+
+Knows which files the index was made of and which lie there. Writes nothing below the root.
+
+Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
+"""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+
+from msgspec import Struct
+
+from tracker._model.fold import State, absorb, collector_paused
+from tracker._store import segments
+from tracker._store.index import Cover, Index
+from tracker._store.segments import Segment, SegmentFile
+
+_CHUNK_BYTES = 16 << 20
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many have been read."""
+
+
+class Plan(Struct, frozen=True):
+    """What brings the index up to date."""
+
+    read: list[SegmentFile]
+    gone: list[str]
+    rebuild: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the index is current."""
+        return not (self.read or self.gone or self.rebuild)
+
+
+def plan_update(covers: dict[str, Cover], files: Sequence[SegmentFile], own: Collection[str] = ()) -> Plan:
+    """Say which write-once files to read, and whether what was read before still stands.
+
+    A covered sealed file that is gone means that the store was rolled back, though a shorter journal of the
+    same writer and number be there: everything is read anew. A part may have given way to its sealed file. A
+    second sealed file of one writer and number, or damage, which may have been repaired, has the same effect.
+    """
+    counting = [f for f in segments.choose(files)[0] if f.name.kind != "open"]
+    there = {file.path for file in counting}
+    sealed = {file.owner for file in counting if file.name.kind == "seg"}
+    gone = [path for path in covers if path not in there]
+    news = [file for file in counting if file.path not in covers and file.path not in own]
+    lost = [path for path in gone if path.endswith(".seg") or segments.owner_of(path) not in sealed]
+    if lost or _has_rival(news, counting):
+        return Plan(counting, gone, rebuild=True)
+    return Plan(news, gone, rebuild=False)
+
+
+def _has_rival(news: list[SegmentFile], counting: list[SegmentFile]) -> bool:
+    fresh = {file.path for file in news if file.name.kind == "seg"}
+    seen: dict[tuple[str, int], str] = {}
+    for file in counting:
+        if file.name.kind == "seg":
+            rival = seen.setdefault(file.owner, file.path)
+            if rival != file.path and (file.path in fresh or rival in fresh):
+                return True
+    return False
+
+
+def fill_index(
+    index: Index,
+    ledger_fd: int,
+    files: list[SegmentFile],
+    own: Collection[str],
+    progress: Progress | None = None,
+) -> None:
+    """Bring `index` up to date with `files`, of which `own` need not be read. All or nothing.
+
+    Cost: 15 µs a run that is new or changed. Raises: sqlite3.Error; VersionError.
+    """
+    with index.transaction():
+        covers = index.covers()
+        plan = plan_update(covers, files, own)
+        if any(_has_changed(cover, ledger_fd) for cover in covers.values() if cover.damaged):
+            plan = Plan(plan_update({}, files).read, [], rebuild=True)
+        if plan.rebuild:
+            index.clear()
+        hidden = segments.choose(files)[1]
+        made = Filling(index, ledger_fd, progress).read(plan.read, hidden)
+        index.set_covers(made, () if plan.rebuild else plan.gone)
+
+
+def _has_changed(cover: Cover, ledger_fd: int) -> bool:
+    try:
+        status = os.stat(cover.path, dir_fd=ledger_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
+
+
+class Filling:
+    """One pass over files that the index lacks."""
+
+    def __init__(self, index: Index, ledger_fd: int, progress: Progress | None) -> None:
+        self._index = index
+        self._ledger_fd = ledger_fd
+        self._progress = progress
+        self._state = State()
+        self._clock = 0
+        self._pending_bytes = 0
+
+    def read(self, files: Sequence[SegmentFile], hidden: Sequence[SegmentFile]) -> list[Cover]:
+        """Read all, write the rows, and say what they cover."""
+        forks = self._forks(files)
+        total = sum(_size_of(file.path, self._ledger_fd) for file in files)
+        made: list[Cover] = []
+        done = 0
+        with collector_paused():
+            for segment in segments.read_chosen(self._ledger_fd, [*files, *hidden]):
+                made.append(self._take(segment, forks))
+                done += segment.size_bytes
+                if self._progress is not None:
+                    self._progress(done, total)
+            self._flush()
+        return [cover for cover in made if not cover.path.endswith(".open")]
+
+    def _forks(self, files: Sequence[SegmentFile]) -> set[bytes]:
+        """Frames that two sealed files of one writer and number tell differently: almost always none."""
+        if len({file.owner for file in files}) == len(files):
+            return set()
+        return segments.forked_frames(segments.read_chosen(self._ledger_fd, files))
+
+    def _take(self, segment: Segment, forks: set[bytes]) -> Cover:
+        for frame, events, fork, proven in segments.iter_events(segment, forks):
+            absorb(self._state, events, frame.clock, segment.writer, frame.seq, fork=fork, proven=proven)
+        if segment.scan.frames:
+            self._clock = max(self._clock, segment.scan.frames[-1].clock)
+        self._pending_bytes += segment.size_bytes
+        if self._pending_bytes > _CHUNK_BYTES:
+            self._flush()
+        return Cover(segment.place.path, segment.size_bytes, segment.mtime_ns, bool(segment.damage))
+
+    def _flush(self) -> None:
+        self._index.absorb(self._state, self._clock)
+        self._state = State()
+        self._pending_bytes = 0
+
+
+def _size_of(path: str, ledger_fd: int) -> int:
+    try:
+        return os.stat(path, dir_fd=ledger_fd, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
