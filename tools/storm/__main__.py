@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.storm import calls, copies, flips, full, kills, rsyncs, writers
+from tools.storm import calls, copies, flips, full, kills, places, rsyncs, writers
 from tools.storm.tally import Tally
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
@@ -20,7 +20,10 @@ KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
     "flips": lambda folder, asked: flips.storm(folder, asked.count or 2_000, asked.seed),
     "full": lambda folder, asked: full.storm(folder, asked.count, asked.seed),
     "kill": lambda folder, asked: kills.storm(folder, asked.count or 200, asked.seed),
+    "looks": lambda folder, asked: calls.storm(folder, asked.count, asked.seed, calls.LOOKS),
+    "places": lambda folder, asked: places.storm(folder, asked.seed),
     "rsync": lambda folder, asked: rsyncs.storm(folder, asked.seconds or 60.0, asked.seed),
+    "syncs": lambda folder, asked: calls.storm(folder, asked.count, asked.seed, calls.SYNCS),
     "writers": lambda folder, asked: writers.storm(folder, asked.count or 5_000, asked.seed),
 }
 

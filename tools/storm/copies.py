@@ -16,9 +16,8 @@ from pathlib import Path
 from tools.storm import judge
 from tools.storm.flips import make_store
 from tools.storm.tally import Tally
-from tools.storm.ward import BrokenError, ask, begin, kill, use_cache
+from tools.storm.ward import BrokenError, begin, kill
 from tools.storm.workload import PACES, Pace, Writer, plain
-from tracker import Project
 from tracker.check import Level
 
 LOOKS = 6
@@ -159,23 +158,3 @@ def _go_on(root: Path, cache: Path, acks: Path, name: str, pace: Pace) -> None:
         session.start().error(ValueError("again"))
     writer.project.ledger.close()
     plain(writer)  # and a journal that is left open, by a process that ends without a word
-
-
-def same_answers(root: Path, cache: Path) -> tuple[judge.State, list[tuple[str, str, str]]]:
-    """What a process of its own is told of a store: its state, and where its files are. Raises: BrokenError."""
-    state = judge.package_state(root, cache)
-    return state, ask(_paths, root, cache)
-
-
-def _paths(root: Path, cache: Path) -> list[tuple[str, str, str]]:
-    """Of each run that is found: ref, has() of its params, and its files, relative to the root."""
-    use_cache(cache)
-    found = []
-    for relpath in ("", "grid/a"):
-        project = Project(root, relpath)
-        for session in project.find():
-            files = sorted(str(path.relative_to(root)) for path in session.files.values())
-            folder = str(session.folder.relative_to(root))
-            has = project.has(session.identifier, session.params) if session.uid == session.key else None
-            found.append((session.ref, f"{has} {folder} {session.path('x').relative_to(root)}", ",".join(files)))
-    return found

@@ -75,6 +75,7 @@ def why_not() -> str:
 def storm(folder: Path, count: int | None, seed: int) -> Tally:
     """Try every case, or `count` of them taken at random, and the limits of file size."""
     tally = Tally("full", seed)
+    _add(tally, ask(_limit_and_try, folder / "limited"))
     if skipped := why_not():
         tally.figures["skipped"] = skipped
         return tally
@@ -85,7 +86,6 @@ def storm(folder: Path, count: int | None, seed: int) -> Tally:
     luck.shuffle(chosen)
     for start in range(0, len(chosen), 60):
         _add(tally, ask(_fill_and_try, folder, chosen[start : start + 60], timeout_s=600))
-    _add(tally, ask(_limit_and_try, folder / f"limited-{seed}"))
     return tally
 
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from tracker._codec.canonical import MAX_EXACT_INT, REPEAT, parse, twin_key
+from tracker._codec.canonical import MAX_EXACT_INT, REPEAT, has_long_integer, parse, twin_key
 from tracker.errors import ParamsWarning
 
 
@@ -65,9 +65,6 @@ def warn_about(text: bytes, *, twins: tuple[bytes, ...] = (), stacklevel: int = 
 _NUMBER = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _ABSOLUTE = re.compile(r"/[^/]|[A-Za-z]:[\\/]|\\\\[^\\]")
 
-_LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
-"""Every integer beyond 2**53 has one, and few else."""
-
 # Digits, signs and the point become "0": a string that reads as a number then begins with `"0`.
 _NUMBER_AS_ZERO = bytes(ord("0") if chr(i) in "0123456789+-." else i for i in range(256))
 
@@ -77,7 +74,7 @@ def _is_above_doubt(text: bytes) -> bool:
     return (
         text.isascii()
         and b'"0' not in text.translate(_NUMBER_AS_ZERO)
-        and not _LONG_INTEGER.search(text)
+        and not has_long_integer(text)
         and b'"/' not in text
         and b":/" not in text
         and b"\\\\" not in text
