@@ -373,8 +373,8 @@ def parse_frame(data: bytes, at: int) -> tuple[Frame | None, str]:
         return None, "no sync pattern"
     if zlib.crc32(header[:28]) != header_crc:
         return None, "the CRC of the header is wrong"
-    if type_ == 0 or n > PAYLOAD_LIMIT:
-        return None, f"type {type_} with {n} bytes of payload"
+    if type_ == 0 or n > PAYLOAD_LIMIT or max(seq, clock) >= 1 << 63:
+        return None, f"type {type_} with {n} bytes of payload, seq {seq}, clock {clock}"
     if at + FRAME_OVERHEAD + n > len(data):
         return None, "the frame is cut short"
     if data[at + 35 : at + 40] != b"\xc6" + struct.pack(">I", n):
@@ -504,7 +504,7 @@ def breaches(segment: Segment) -> Iterator[str]:
 
 # Files of a store: layout.md section 2, log.md section 4
 
-MONTH_NAME = re.compile(r"[0-9]{4}-[0-9]{2}")
+MONTH_NAME = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 SEGMENT_NAME = re.compile(
     r"(?P<writer>[0-9a-f]{32})-(?P<number>0|[1-9][0-9]*)(?:\.open|-(?P<hash>[0-9a-f]{16})\.(?:seg|part))"
 )
@@ -664,7 +664,11 @@ def is_writer(value: object) -> bool:
 
 
 def is_ref(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"(?:[^/]+/)+[0-9a-f]{32}", value) is not None
+    if not isinstance(value, str):
+        return False
+    *parts, last = value.split("/")
+    names = all(part not in ("", ".", "..") and "\0" not in part for part in parts)
+    return bool(parts) and names and re.fullmatch(r"[0-9a-f]{32}", last) is not None
 
 
 def is_json(value: object) -> bool:
@@ -701,7 +705,7 @@ def is_boolean(value: object) -> bool:
 
 
 is_attached = array_of(is_text, is_text, is_boolean)
-is_sealed_file = array_of(is_text, is_text, is_integer, nil_or(is_digest), is_boolean)
+is_sealed_file = array_of(is_text, is_text, nil_or(is_integer), nil_or(is_digest), is_boolean)
 
 KINDS: dict[str, Callable[[object], bool]] = {
     "created": array_of(is_ref, is_text, nil_or(is_text), is_text),

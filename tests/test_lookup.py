@@ -19,7 +19,8 @@ from blake3 import blake3
 from tracker import DamagedError, Project, StorageError, VersionError
 from tracker._model.fold import run_as_json
 from tracker._store.index import Filter
-from tracker.lookup import HIT_AGE_S, Lookup, index_path
+from tracker._store.index import index_path
+from tracker.lookup import HIT_AGE_S, Lookup
 
 VECTORS = sorted((Path(reference.__file__).parent / "vectors" / "events").glob("*.txt"))
 MONTH = "2026-11"

@@ -98,6 +98,7 @@ class StorageError(TrackerError, OSError):
         super().__init__(errno, f"{doing} {path}: {reason}; {cure}")
         self.path = path
         self.doing = doing
+        self.reason = reason
         self.cure = cure
 
     def __str__(self) -> str:

@@ -10,12 +10,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import reduce
 from typing import TypeVar
 
 from tracker._disk import durable, host
 from tracker._disk.lock import hold
 from tracker._model.event import Created, Event, Opened, Rule
-from tracker._model.fold import History, Run, Stamp, State, absorb, run_of
+from tracker._model.fold import History, Run, Stamp, State, absorb, join, run_of, still_unproven
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._store import segments
 from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
@@ -308,15 +309,15 @@ class Lookup:
             yield tail.state
 
     def history(self, ref: RunRef) -> tuple[History, bool] | None:
-        """All events of a run, and whether one is from a salvaged frame; None if there is none."""
+        """All events of a run, and whether one is unproven; None if there is none."""
         found = self._ask(lambda index: index.history(ref))
-        history, unproven = ({}, False) if found is None else found
-        for part in self._parts():
-            more = part.runs.get(ref)
-            if more is not None:
-                history = history | more if history else more
-                unproven |= bool(part.unproven.get(ref))
-        return (history, unproven) if history else None
+        parts = [] if found is None else [found]
+        parts += [(p.runs[ref], p.unproven.get(ref) or set()) for p in self._parts() if ref in p.runs]
+        if len(parts) < 2:
+            return (parts[0][0], bool(parts[0][1])) if parts else None
+        history = reduce(join, (part for part, _ in parts))
+        is_doubtful = any(unproven for _, unproven in parts)
+        return history, is_doubtful and bool(still_unproven(parts))
 
     def run(self, ref: RunRef) -> Run | None:
         """What is known of a run. Cost: 10 to 20 µs."""
@@ -355,7 +356,7 @@ class Lookup:
         live = {ref for part in self._parts() for ref in part.runs}
         for ref, history, unproven in self._ask(lambda index: list(index.histories(wanted))) or ():
             if ref not in live:
-                yield ref, history, unproven
+                yield ref, history, bool(unproven)
         for ref in filter(wanted.may_match, live):
             found = self.history(ref)
             if found is not None and wanted.matches(run_of(ref, found[0])):

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 import reference
-from hypothesis import given, reject
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker._model import event as events
@@ -143,7 +143,7 @@ def test_unknown_and_broken_events_cost_only_themselves():
     payload = reference.pack([CASES[0][1], *odd, CASES[1][1]])
     kinds = [None if found is None else type(found) for found in decode_singly(payload)]
 
-    assert decode_events(payload) == [CASES[0][0], CASES[1][0]]
+    assert [event for event in decode_events(payload) if event] == [CASES[0][0], CASES[1][0]]
     assert kinds == [Created, None, str, str, str, str, str, str, str, Created]
 
 
@@ -152,7 +152,7 @@ def test_unknown_and_broken_events_cost_only_themselves():
     [b"", b"\x90", b"\xc0", b"\x05", b"\x80", b"\x91", b"\x91\xc1", b"\xdd\xff\xff\xff\xff", b"\x91" * 5000],
 )
 def test_a_payload_that_is_no_array_of_events_has_none(payload):
-    assert decode_events(payload) == []
+    assert not any(decode_events(payload))
     assert all(isinstance(found, str) for found in decode_singly(payload))
     assert decode_singly(payload)
 
@@ -176,22 +176,6 @@ def takes(plain: list[Any]) -> bool:
     return isinstance(found, events._Event) and (isinstance(found, Rule) or is_ref(found.run))
 
 
-def odd_of_today(plain: list[Any], at: int, value: Any) -> str:
-    """Name the bug that makes package and reference differ here, if it is one that has a test below."""
-    tag, field = plain[0], at
-    if isinstance(value, str) and field == 1 and tag != "rule" and reference.is_ref(value) != is_ref(value):
-        return "ref"
-    if tag == "summary" and field == 3 and isinstance(value, dict):
-        return "summary"
-    if field == {"started": 6, "failed": 7}.get(tag) and isinstance(value, bytes):
-        return "digest"
-    if tag == "purged" and field == 2:
-        return "digest"
-    if isinstance(value, list) and value and isinstance(value[0], list) and len(value[0]) == 5:
-        return "size" if value[0][2] is None else "digest" if value[0][3] == b"x" else ""
-    return ""
-
-
 SUBSTITUTES = [
     (plain, at, value)
     for (_, plain) in CASES
@@ -204,7 +188,7 @@ def test_a_field_of_another_type_breaks_an_event_here_and_for_the_reference():
     differing = []
     for plain, at, value in SUBSTITUTES:
         changed = [*plain[:at], value, *plain[at + 1 :]]
-        if takes(changed) != reference.KINDS[plain[0]](changed[1:]) and not odd_of_today(plain, at, value):
+        if takes(changed) != reference.KINDS[plain[0]](changed[1:]):
             differing.append(changed)
 
     assert len(SUBSTITUTES) > 3000
@@ -219,7 +203,6 @@ def test_an_event_cut_short_breaks_here_and_for_the_reference():
                 assert not reference.KINDS[plain[0]](plain[1:size])
 
 
-@pytest.mark.xfail(strict=True, reason="a digest of other than 32 bytes is taken; purged digests may be nil")
 def test_a_digest_has_32_bytes():
     for plain in (
         ["started", RUN, 0, [], 0, "prefix", b"x"],
@@ -231,28 +214,22 @@ def test_a_digest_has_32_bytes():
     assert takes(["purged", RUN, [None]])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the package writes and takes files of no size; the page has an integer"
-)
-def test_a_sealed_file_has_a_size():
-    assert not takes(["done", RUN, ATTEMPT, 5, [["f", "p", None, None, False]]])
+def test_a_file_that_was_not_there_is_sealed_without_a_size():
+    plain = ["done", RUN, ATTEMPT, 5, [["f", "p", None, None, False]]]
+    assert takes(plain)
+    assert reference.KINDS["done"](plain[1:])
 
 
-@pytest.mark.xfail(strict=True, reason="a summary may hold bytes, timestamps and keys that are no text")
 def test_a_summary_holds_what_json_holds():
     for values in ({"a": b"x"}, {"a": {1: 2}}, {"a": [b"x"]}):
         assert not takes(["summary", RUN, ATTEMPT, values]), values
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the reference takes refs that lead out of the root; the package does not"
-)
 def test_the_same_texts_are_refs():
     refs = [value for value in VALUES if isinstance(value, str)]
     assert [ref for ref in refs if is_ref(ref)] == [ref for ref in refs if reference.is_ref(ref)]
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="text that is not UTF-8 raises")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -262,7 +239,7 @@ def test_the_same_texts_are_refs():
     ],
 )
 def test_text_that_is_not_utf_8_breaks_only_its_event(payload):
-    assert decode_events(payload) == []
+    assert not any(decode_events(payload))
 
 
 json_values = st.recursive(
@@ -294,16 +271,12 @@ def test_made_up_fields_are_judged_as_the_reference_judges_them(fields, tag, at)
 
 @given(st.lists(st.one_of(*(st.just(event) for event, _ in CASES)), min_size=1, max_size=5), st.data())
 def test_noise_never_raises(written, data):
-    """What is not UTF-8 has a test of its own."""
     payload = bytearray(encode_events(written))
     at = data.draw(st.integers(0, len(payload) - 1))
     payload[at] ^= 1 << data.draw(st.integers(0, 7))
-    try:
-        found, events_there = decode_singly(bytes(payload)), decode_events(bytes(payload))
-    except UnicodeDecodeError:
-        reject()
+    found, events_there = decode_singly(bytes(payload)), decode_events(bytes(payload))
 
-    assert events_there == [one for one in found if isinstance(one, events._Event)]
+    assert events_there == [one if isinstance(one, events._Event) else None for one in found]
 
 
 # OPEN and SEAL
@@ -343,7 +316,6 @@ def test_open_without_a_field_or_with_one_of_another_type_is_damage(name):
         assert caught.value.spec == "spec/log.md section 3"
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="text that is not UTF-8 raises")
 def test_open_with_text_that_is_not_utf_8_is_damage():
     payload = reference.pack(PLAIN_OPENED).replace(b"\xa4mira", b"\xa4mir\xff")
     with pytest.raises(DamagedError):

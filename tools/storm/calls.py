@@ -1,9 +1,10 @@
 """calls: each system call that a promise rests on, refused once or answered by SIGKILL.
 
-A writer makes itself ready and waits; strace attaches and has the Nth call of a kind fail, or kills the process as it
-enters it; the writer goes on. What is refused must come as one StorageError that says where and what to do, and the
-same step, done again in the same process, must succeed. The judges: what was acknowledged is there, the store opens,
-nothing is damaged, and no done() under FULL returned over a file whose fsync had failed.
+A writer makes itself ready and waits; strace attaches and has the Nth call of a kind fail, or kills the
+process as it enters it; the writer goes on. What is refused must come as one StorageError that says where
+and what to do, and the same step, done again in the same process, must succeed. The judges: what was
+acknowledged is there, the store opens, nothing is damaged, and no done() under FULL returned over a file
+whose fsync had failed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import tracker.ledger as ledger
 from tools.storm import judge
 from tools.storm.tally import Tally
-from tools.storm.ward import FORK, BrokenError, begin, kill, use_cache
+from tools.storm.ward import FORK, begin, kill, use_cache
 from tracker import Durability, Project, Session, StorageError
 
 PAGE_BYTES = 1 << 16
@@ -113,7 +114,12 @@ class Writer:
 def fresh(w: Writer) -> list[Step]:
     """The first run of a store that is not there yet."""
     session = w.run("first", is_started=False)
-    return [session.start, lambda: session.path("sub/out.bin"), lambda: session.attach_files({"me": __file__}), w.done(session)]
+    return [
+        session.start,
+        lambda: session.path("sub/out.bin"),
+        lambda: session.attach_files({"me": __file__}),
+        w.done(session),
+    ]
 
 
 def journal(w: Writer) -> list[Step]:
@@ -190,7 +196,9 @@ def why_not() -> str:
     """Why this cannot be tried here; "" if it can."""
     if shutil.which("strace") is None:
         return "strace is not here"
-    probe = subprocess.run(["strace", "-o", os.devnull, "-e", "inject=fsync:error=EIO", "true"], capture_output=True)
+    probe = subprocess.run(
+        ["strace", "-o", os.devnull, "-e", "inject=fsync:error=EIO", "true"], capture_output=True
+    )
     return "strace may not trace here" if probe.returncode else ""
 
 
@@ -224,7 +232,9 @@ def _all_cases(folder: Path, faults: tuple[Fault, ...]) -> Iterator[Case]:
         for fault in faults:
             if (scenario, fault.call) not in counts:
                 trial = Trial(folder, Case(scenario, Fault(fault.call, "error=EIO"), NEVER))
-                assert not trial.is_touched and not [*trial.iter_failures()], f"{trial.case}: {[*trial.iter_failures()]}"
+                assert not trial.is_touched and not [*trial.iter_failures()], (
+                    f"{trial.case}: {[*trial.iter_failures()]}"
+                )
                 counts[scenario, fault.call] = trial.calls
             for when in range(1, counts[scenario, fault.call] + 1):
                 yield Case(scenario, fault, when)
@@ -287,17 +297,12 @@ class Trial:
         state = judge.reference_state(self.root)
         runs = judge.runs_by_ref(state)
         for line in self.lines:
-            if line["word"] in ("done", "error") and runs.get(line["ref"], {}).get("status") != line["word"]:
-                yield f"{line['ref']} was acknowledged as {line['word']} and is {runs.get(line['ref'], {}).get('status')}"
+            status = runs[line["ref"]]["status"] if line.get("ref") in runs else "unknown"
+            if line["word"] in ("done", "error") and status != line["word"]:
+                yield f"{line['ref']} was acknowledged as {line['word']} and is {status}"
         yield from judge.iter_disagreements(self.root, self.place / "fresh", state)
-        try:
-            code, findings = judge.verified(self.root, self.place / "fresh")
-        except BrokenError as broken:
-            if "NotFoundError" not in str(broken) or runs:  # killed before the ledger's folder was made
-                yield str(broken)
-        else:
-            if code not in (0, 3):
-                yield f"verify ends with {code}: {[f for f in findings if f.severity == 'damage'][:3]}"
+        if (self.root / ".tracker" / "ledger").is_dir():  # else it was killed before that was made
+            yield from judge.iter_damage(self.root, self.place / "fresh")
 
 
 def _iter_faults_of_words(line: dict[str, Any]) -> Iterator[str]:

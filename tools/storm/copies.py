@@ -1,8 +1,8 @@
-"""copies: a store copied in part, in any order, and two whole copies that go on apart and come together again.
+"""copies: a store copied in part, in any order, and two copies that go on apart and come together again.
 
-The judges: a partial copy always opens, says the same to the package as to the reference, holds every event of every
-segment that came whole, and is never called damaged. Two copies that go on with new processes never write one name
-with other bytes, and plain `rsync -a` makes one state of them.
+The judges: a partial copy always opens, says the same to the package as to the reference, holds every event
+of every segment that came whole, and is never called damaged. Two copies that go on with new processes
+never write one name with other bytes, and plain `rsync -a` makes one state of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.storm import judge
 from tools.storm.flips import make_store
 from tools.storm.tally import Tally
-from tools.storm.ward import BrokenError, begin, kill
+from tools.storm.ward import begin, kill
 from tools.storm.workload import PACES, Pace, Writer, plain
 from tracker.check import Level
 
@@ -24,7 +24,7 @@ LOOKS = 6
 
 
 def storm(folder: Path, count: int, seed: int) -> Tally:
-    """Copy a store `count` times in a random order, and look at it several times on the way; then let two diverge."""
+    """Copy a store `count` times in a random order, looking at it on the way; then let two copies diverge."""
     tally = Tally("copies", seed)
     luck = random.Random(seed)
     root, cache = folder / "root", folder / "cache"
@@ -65,7 +65,9 @@ def copy_in_parts(root: Path, target: Path, luck: random.Random, tally: Tally) -
         shutil.copy2(root / file, target / file)
         if number in looks:
             tally.cases += 1
-            yield from (f"after {number + 1} of {len(files)} files: {one}" for one in _judge_part(root, target, cache))
+            yield from (
+                f"after {number + 1} of {len(files)} files: {one}" for one in _judge_part(root, target, cache)
+            )
     if judge.reference_state(target) != judge.reference_state(root):
         yield "with every file copied the state is another"
 
@@ -74,15 +76,8 @@ def _judge_part(root: Path, target: Path, cache: Path) -> Iterator[str]:
     state = judge.reference_state(target)
     yield from judge.iter_disagreements(target, cache, state)
     yield from _lacking(root, target)
-    if not (target / ".tracker" / "ledger").is_dir():
-        return
-    try:
-        code, findings = judge.verified(target, cache, Level.FULL)
-    except BrokenError as broken:
-        yield str(broken)
-    else:
-        if code not in (0, 3):
-            yield f"verify ends with {code}: {[f for f in findings if f.severity == 'damage'][:3]}"
+    if (target / ".tracker" / "ledger").is_dir():
+        yield from judge.iter_damage(target, cache, Level.FULL)
 
 
 def _lacking(root: Path, target: Path) -> Iterator[str]:
@@ -105,7 +100,14 @@ def diverge(root: Path, folder: Path, luck: random.Random, tally: Tally) -> Iter
         shutil.copytree(root, one)
     before = set(_bytes_by_name(root))
     writers = [
-        begin(_go_on, one, folder / f"{one.name}-cache", folder / f"{one.name}-acks", one.name, luck.choice(PACES))
+        begin(
+            _go_on,
+            one,
+            folder / f"{one.name}-cache",
+            folder / f"{one.name}-acks",
+            one.name,
+            luck.choice(PACES),
+        )
         for one in ones
     ]
     for writer in writers:
@@ -123,7 +125,9 @@ def diverge(root: Path, folder: Path, luck: random.Random, tally: Tally) -> Iter
     together = [judge.reference_state(one) for one in ones]
     yield from judge.iter_differences(together[0], together[1], ("one copy", "the other"))
     for one in ones:
-        yield from (f"{one.name}: {text}" for text in judge.iter_disagreements(one, folder / f"{one.name}-cache"))
+        yield from (
+            f"{one.name}: {text}" for text in judge.iter_disagreements(one, folder / f"{one.name}-cache")
+        )
     yield from _lost_in_merging(apart, judge.runs_by_ref(together[0]))
     tally.cases += 1
 

@@ -1,9 +1,10 @@
 """full: a disk without room, at each stage of a run and under each durability; and a limit of file size.
 
-On a small tmpfs of its own, in a private mount namespace: a ballast leaves some pages or inodes, a stage of a run is
-taken, and what is refused must come as one StorageError that says where and what to do. The ballast goes, the same
-process takes the stage again and ends the run. The judges: what was acknowledged before is there while the disk is
-full and after, to the reference and to a fresh process; nothing is damaged.
+On a small tmpfs of its own, in a private mount namespace: a ballast leaves some pages or inodes, a stage of
+a run is taken, and what is refused must come as one StorageError that says where and what to do. The
+ballast goes, the same process takes the stage again and ends the run. The judges: what was acknowledged
+before is there while the disk is full and after, to the reference and to a fresh process; nothing is
+damaged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tracker.ledger as ledger
 from tools.storm import judge
 from tools.storm.tally import Tally
 from tools.storm.ward import BrokenError, ask, use_cache
-from tracker import Durability, Project, Session, StorageError, Status
+from tracker import Durability, Project, Session, Status, StorageError
 
 PAGE = 4096
 SIZE_BYTES = 4 << 20
@@ -109,7 +110,9 @@ def enter_private_mounts() -> None:
     """Give this process mounts of its own, which end with it. Raises: OSError without root."""
     clone_newns, ms_rec_private = 0x20000, 0x4000 | 1 << 18
     _check(_LIBC.unshare(clone_newns), "a private mount namespace")
-    _check(_LIBC.mount(b"none", b"/", None, ctypes.c_ulong(ms_rec_private), None), "a private mount namespace")
+    _check(
+        _LIBC.mount(b"none", b"/", None, ctypes.c_ulong(ms_rec_private), None), "a private mount namespace"
+    )
 
 
 def mount_tmpfs(folder: Path, size_bytes: int, inodes: int) -> None:
@@ -220,11 +223,15 @@ class Trier:
             if ref not in runs or runs[ref]["status"] != word:
                 self.failures.append(f"{case}: {when} {ref}, acknowledged as {word}, is not")
         self.failures += [f"{case}: {when} {text}" for text in judge.reference_damage(self.root)]
-        self.failures += [f"{case}: {when} other bytes than the name says: {p}" for p in judge.iter_wrong_bytes(self.root)]
+        self.failures += [
+            f"{case}: {when} other bytes than the name says: {p}" for p in judge.iter_wrong_bytes(self.root)
+        ]
         if self.number % 10 == 0:
             # One index on a disk with room, and one on the disk that is full.
             for cache in (self.cache, self.folder / "cache"):
-                self.failures += [f"{case}: {when} {one}" for one in judge.iter_disagreements(self.root, cache, state)]
+                self.failures += [
+                    f"{case}: {when} {one}" for one in judge.iter_disagreements(self.root, cache, state)
+                ]
 
 
 _STAGE_AT = {"make": 0, "start": 0, "path": 1, "attach": 2, "done": 3, "error": 3, "close": 4}
@@ -255,7 +262,9 @@ def _steps(project: Project, session: Session, stage: str) -> list[Callable[[], 
 
 def _iter_faults_of_words(refusal: StorageError) -> Iterator[str]:
     text = str(refusal)
-    if refusal.errno not in (errno.ENOSPC, errno.EFBIG) or not (refusal.path and refusal.cure and refusal.doing):
+    if refusal.errno not in (errno.ENOSPC, errno.EFBIG) or not (
+        refusal.path and refusal.cure and refusal.doing
+    ):
         yield f"a StorageError lacks a field: {refusal!r}"
     if "\n" in text or refusal.cure not in text or refusal.path not in text:
         yield f"a StorageError does not say where and what to do: {text}"

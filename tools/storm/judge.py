@@ -1,7 +1,8 @@
-"""The judge: what a store holds, by spec/reference.py and plain files; and whether the package says the same.
+"""The judge: what a store holds, by spec/reference.py and plain files; and whether the package says the
+same.
 
-The reference shares no code with the package and is asked in this process; the package is asked in processes of
-its own, since what it keeps in memory must not help it.
+The reference shares no code with the package and is asked in this process; the package is asked in
+processes of its own, since what it keeps in memory must not help it.
 """
 
 from __future__ import annotations
@@ -96,6 +97,18 @@ def _verified(root: Path, cache: Path, level: Level) -> tuple[int, list[tuple[st
     return report.exit_code, [(f.code, str(f.severity), f.path, f.what) for f in report.findings]
 
 
+def iter_damage(root: Path, cache: Path, level: Level = Level.REPLAY) -> Iterator[str]:
+    """What `verify` calls damaged. What is only incomplete is no complaint here."""
+    try:
+        code, findings = verified(root, cache, level)
+    except BrokenError as broken:
+        yield str(broken)
+        return
+    if code not in (0, 3):
+        damage = [finding for finding in findings if finding.severity == "damage"]
+        yield f"verify ends with {code}: {damage[:3]}"
+
+
 def iter_disagreements(root: Path, cache: Path, state: State | None = None) -> Iterator[str]:
     """What the package sees otherwise than the reference, and what either calls damaged."""
     state = reference_state(root) if state is None else state
@@ -111,22 +124,29 @@ def iter_disagreements(root: Path, cache: Path, state: State | None = None) -> I
     yield from iter_differences(state, seen)
 
 
-def iter_differences(one: State, other: State, names: tuple[str, str] = ("reference", "package")) -> Iterator[str]:
+def iter_differences(
+    one: State, other: State, names: tuple[str, str] = ("reference", "package")
+) -> Iterator[str]:
     """In which runs two states differ, and how."""
     ours, theirs = runs_by_ref(one), runs_by_ref(other)
     for ref in sorted(ours.keys() | theirs.keys()):
         if ours.get(ref) != theirs.get(ref):
             mine, yours = ours.get(ref), theirs.get(ref)
             keys = [k for k in mine if mine[k] != yours[k]] if mine and yours else ["all"]
-            yield f"{ref} differs in {', '.join(keys)}: {names[0]} {_brief(mine, keys)}, {names[1]} {_brief(yours, keys)}"
+            say = f"{names[0]} {_brief(mine, keys)}, {names[1]} {_brief(yours, keys)}"
+            yield f"{ref} differs in {', '.join(keys)}: {say}"
     if one["rules"] != other["rules"]:
         yield "the rules differ"
-    if not (one["runs"] == other["runs"]) and ours == theirs:
+    if one["runs"] != other["runs"] and ours == theirs:
         yield "the order of the runs differs"
 
 
 def _brief(run: Run | None, keys: Iterable[str]) -> str:
-    return "has none" if run is None else str({key: run[key] for key in keys if key in run} or run["status"])[:300]
+    return (
+        "has none"
+        if run is None
+        else str({key: run[key] for key in keys if key in run} or run["status"])[:300]
+    )
 
 
 def iter_wrong_bytes(root: Path) -> Iterator[str]:
@@ -168,5 +188,10 @@ def listing(root: Path) -> dict[str, tuple[int, int, int, int]]:
         for name in [".", *folders, *files]:
             path = os.path.join(above, name)
             status = os.lstat(path)
-            found[os.path.relpath(path, root)] = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            found[os.path.relpath(path, root)] = (
+                status.st_mode,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
     return found

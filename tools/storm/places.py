@@ -1,7 +1,7 @@
 """places: one store copied, moved, behind a link, without rights to write, and read by another user.
 
-The judges: everywhere the same answers, and reading has written nothing: every name with its mode, size, mtime and
-ctime is as it was.
+The judges: everywhere the same answers, and reading has written nothing: every name with its mode, size,
+mtime and ctime is as it was.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def storm(folder: Path, seed: int) -> Tally:
 
 
 def _compare(
-    tally: Tally, where: str, root: Path, cache: Path, expected: object, asker: Callable[..., Any] | None = None
+    tally: Tally,
+    where: str,
+    root: Path,
+    cache: Path,
+    expected: object,
+    asker: Callable[..., Any] | None = None,
 ) -> None:
     tally.cases += 1
     before = judge.listing(root)
@@ -75,7 +80,14 @@ def _compare(
 
 
 def _first_difference(told: dict[str, Any], expected: Any) -> str:
-    return next((f"{key}: {told[key]!r:.200} for {expected[key]!r:.200}" for key in told if told[key] != expected[key]), "")
+    return next(
+        (
+            f"{key}: {told[key]!r:.200} for {expected[key]!r:.200}"
+            for key in told
+            if told[key] != expected[key]
+        ),
+        "",
+    )
 
 
 def _as_nobody(root: Path, cache: Path) -> dict[str, Any]:
@@ -112,5 +124,7 @@ def _answers_of(project: Project, session: Any) -> list[Any]:
         told.append((name, path.relative_to(root).as_posix(), blake3(data).hexdigest()))
         if again is not None and again.uid == session.uid:
             told.append(again.path(name).relative_to(root).as_posix())
-    told.append(None if again is None else (project.has(session.identifier, session.params), str(again.status)))
+    told.append(
+        None if again is None else (project.has(session.identifier, session.params), str(again.status))
+    )
     return told

@@ -60,4 +60,10 @@ class Tally:
 
 
 def _shown(figure: object) -> str:
-    return f"{figure:,.4g}" if isinstance(figure, float) else f"{figure:,}" if isinstance(figure, int) else str(figure)
+    return (
+        f"{figure:,.4g}"
+        if isinstance(figure, float)
+        else f"{figure:,}"
+        if isinstance(figure, int)
+        else str(figure)
+    )

@@ -1,7 +1,7 @@
 """Processes of a storm: forked, watched, killed; and what they acknowledge, outside the store.
 
-The process that forks has no threads and never opens a store itself, so each child is as a fresh process. A child
-ends with its parent, however that ends.
+The process that forks has no threads and never opens a store itself, so each child is as a fresh process. A
+child ends with its parent, however that ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the writers of a storm do: runs of every shape through the front door, each step acknowledged.
 
-A line `done` or `error` is written when the call has returned, so from there on the run is so whatever happens;
-`start` when the run is begun; `folder` before anything, with what may be found half-made.
+A line `done` or `error` is written when the call has returned, so from there on the run is so whatever
+happens; `start` when the run is begun; `folder` before anything, with what may be found half-made.
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ class Writer:
 
     def params(self) -> dict[str, Any]:
         """Params that no other run has."""
-        return {"writer": self.name, "n": self.count, "lr": self.luck.random(), "model": {"name": "mlp", "width": [64, 1]}}
+        return {
+            "writer": self.name,
+            "n": self.count,
+            "lr": self.luck.random(),
+            "model": {"name": "mlp", "width": [64, 1]},
+        }
 
     def session(self, identifier: str = "train", **options: Any) -> Session:
         """A session on a fresh run in one of two namespaces; its ref is noted first."""

@@ -1,8 +1,8 @@
-"""writers: many processes at once on one store, each with threads; disjoint runs, and the same runs at one moment.
+"""writers: many processes with threads at once on one store; disjoint runs, and the same at one moment.
 
-The judges: every run is there, and done; a run that all did at one moment is one run, with one attempt of each and
-one folder; `verify --replay` is clean. And a relay: what one process was told is done, another that is asked after
-that knows (1 ms later, which is how old a False may be), while both seal all the time.
+The judges: every run is there, and done; a run that all did at one moment is one run, with one attempt of
+each and one folder; `verify --replay` is clean. And a relay: what one process was told is done, another
+that is asked after that knows (1 ms later, which is how old a False may be), while both seal all the time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARED = 20
 
 
 def storm(folder: Path, count: int, seed: int, *, durability: str = "off") -> Tally:
-    """Have four processes make `count` runs each at once, then the same runs at one moment, then the relay."""
+    """Have four processes make `count` runs each, then the same runs at one moment, then the relay."""
     tally = Tally("writers", seed)
     root, cache, acks = folder / "root", folder / "cache", folder / "acks"
     shared = max(SHARED, count // 50)
@@ -68,7 +68,9 @@ def _write(
     told = Acks(acks)
     barrier.wait()
     threads = [
-        threading.Thread(target=_told, args=(acks, _disjoint, project, told, number, range(thread, count, THREADS)))
+        threading.Thread(
+            target=_told, args=(acks, _disjoint, project, told, number, range(thread, count, THREADS))
+        )
         for thread in range(THREADS)
     ]
     for thread in threads:
@@ -106,9 +108,11 @@ def _judge(root: Path, cache: Path, lines: list[dict[str, Any]], count: int, sha
     state = judge.reference_state(root)
     runs = judge.runs_by_ref(state)
     told = [line["ref"] for line in lines if line["word"] == "done"]
-    yield from (f"{ref} is not done" for ref in sorted(set(told)) if runs.get(ref, {}).get("status") != "done")
+    yield from (
+        f"{ref} is not done" for ref in sorted(set(told)) if runs.get(ref, {}).get("status") != "done"
+    )
     if len(runs) != PROCESSES * count + shared or len(told) != PROCESSES * (count + shared):
-        yield f"{len(runs)} runs and {len(told)} returns of done(), not {PROCESSES} times {count} and {shared}"
+        yield f"{len(runs)} runs, {len(told)} returns of done(), not {PROCESSES} times {count} and {shared}"
     yield from _judge_shared([run for run in runs.values() if run["identifier"] == "shared"], lines)
     yield from judge.iter_disagreements(root, cache, state)
     try:
@@ -126,7 +130,8 @@ def _judge_shared(runs: list[judge.Run], lines: list[dict[str, Any]]) -> Iterato
         if len(run["attempts"]) != PROCESSES or len(writers) != PROCESSES:
             yield f"{run['ref']}: {len(run['attempts'])} attempts of {len(writers)} writers"
         if not all(attempt["status"] == "done" for attempt in run["attempts"]) or run["divergent"]:
-            yield f"{run['ref']}: {[attempt['status'] for attempt in run['attempts']]}, divergent {run['divergent']}"
+            statuses = [attempt["status"] for attempt in run["attempts"]]
+            yield f"{run['ref']}: {statuses}, divergent {run['divergent']}"
         folders = {line["folder"] for line in lines if line["word"] == "done" and line["ref"] == run["ref"]}
         if len(folders) != 1:
             yield f"{run['ref']}: its folder is {sorted(folders)}"
@@ -187,5 +192,3 @@ def _ask_and_do(root: Path, cache: Path, acks: Path, other: Connection, count: i
 def _keep_sealing(project: Project, stop: threading.Event) -> None:
     while not stop.wait(0.0005):
         project.ledger.seal()
-
-

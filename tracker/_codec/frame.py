@@ -28,6 +28,7 @@ _ARRAY_AND_BIN = b"\x93\xc4\x20"
 _BIN32 = b"\xc6"
 _PREFIX_BIN = b"\xc4\x20"
 _SYNC = b"\xc1\x54"
+_END = 1 << 63
 _SYNC_IN_FRAME = _ARRAY_AND_BIN + _SYNC
 
 
@@ -136,7 +137,7 @@ def read_trusted(buffer: bytes) -> Scan | None:
         end = body + n + 34
         if head != _SYNC_IN_FRAME or flags or end > size or (due >= 0 and seq != due) or bin32 != _BIN32:
             return None
-        if n.to_bytes(4, "big") != n_big:
+        if n.to_bytes(4, "big") != n_big or seq >= _END or clock >= _END:
             return None
         frames.append(new(Frame, (type_, seq, clock, view[body : body + n], buffer[end - 32 : end], at)))
         at, due = end, seq + 1
@@ -192,7 +193,7 @@ def scan_on(buffer: bytes, tail: Tail) -> Scan:
         tail.hasher = blake3(MAGIC)
         result = _scan_from(buffer, len(MAGIC), tail.hasher, None, first=True)
     else:
-        result = _scan_from(buffer, 0, tail.hasher, tail.next_seq, first=False)
+        result = _scan_from(buffer, 0, tail.hasher, tail.next_seq, first=tail.next_seq is None)
     tail.end += result.end
     if result.frames:
         tail.next_seq = result.frames[-1].seq + 1
@@ -236,8 +237,8 @@ def _checked(buffer: bytes, at: int) -> Frame | str:
         return "the prefix hash's head is wrong"
     if flags:
         return "newer: flags are set"
-    if type_ == 0:
-        return "frame type 0"
+    if type_ == 0 or seq >= _END or clock >= _END:
+        return "the type is 0, or seq or clock past 63 bits"
     return Frame(type_, seq, clock, payload, buffer[end - 32 : end], at)
 
 

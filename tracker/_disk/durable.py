@@ -178,22 +178,36 @@ def publish(name: str, data: Bytes, dir_fd: int, mode: int = READ_ONLY) -> bool:
 
     Crash states: before the rename a `tmp-…` that readers ignore, and no name; after it the whole file,
     since its bytes were synced before its name appeared. The rename itself lasts from the sync of the
-    folder on; if that fails this raises although the name is visible, and publishing again is safe: two who
-    publish at once write the same bytes, so the rename that comes second changes nothing.
+    folder on. Publishing again is safe: two who publish at once write the same bytes, so the rename that
+    comes second changes nothing.
+
+    Raises: MaybeVisibleError when the rename or the sync after it was refused; StorageError before that.
     """
     # openat(tmp), write…, fsync, close, fstatat(name), renameat or unlinkat(tmp), fsync folder
     with _told("publish", name, dir_fd):
         temporary = _write_beside(name, data, dir_fd, mode, sync=True)
         is_new = False
         try:
-            if not _is_there(name, dir_fd):
-                os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-                is_new = True
+            is_new = not _is_there(name, dir_fd)
         finally:
             if not is_new:
                 _drop(temporary, dir_fd)
-        _sync_folder(_folder_of(name), dir_fd)
+    try:
+        with _told("publish", name, dir_fd):
+            if is_new:
+                _rename_or_drop(temporary, name, dir_fd)
+            _sync_folder(_folder_of(name), dir_fd)
+    except StorageError as error:
+        raise MaybeVisibleError(error.errno, error.path, error.doing, error.reason, error.cure) from error
     return is_new
+
+
+def _rename_or_drop(temporary: str, name: str, dir_fd: int) -> None:
+    try:
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        _drop(temporary, dir_fd)
+        raise
 
 
 def _folder_of(name: str) -> str:
@@ -368,6 +382,21 @@ def list_names(path: str, dir_fd: int) -> list[str]:
             os.close(fd)
 
 
+def list_files(path: str, dir_fd: int) -> list[str]:
+    """List the regular files in a folder: no folders, links or pipes. Otherwise as `list_names`."""
+    # openat(O_DIRECTORY|O_NOFOLLOW), getdents…, close; fstatat where the system does not tell a name's kind
+    with _told("list", path, dir_fd):
+        try:
+            fd = os.open(path or ".", _FOLDER | os.O_NOFOLLOW, dir_fd=dir_fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            with os.scandir(fd) as entries:
+                return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        finally:
+            os.close(fd)
+
+
 def exists(path: str, dir_fd: int) -> bool:
     """Tell whether a name is there, whatever it is. A link counts as itself."""
     # fstatat(AT_SYMLINK_NOFOLLOW)
@@ -401,6 +430,10 @@ def unlink_if_there(path: str, dir_fd: int) -> bool:
         except FileNotFoundError:
             return False
     return True
+
+
+class MaybeVisibleError(StorageError):
+    """A name may be visible, though not known to be synced: only the same bytes may ever come under it."""
 
 
 class _MissingError(StorageError, FileNotFoundError):

@@ -5,7 +5,7 @@ Knows what is recorded; never when or where it is stored.
 Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
@@ -16,13 +16,17 @@ from tracker.terms import AttemptId, RunRef, WriterId
 FORMAT = 1
 
 
+Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+"""32 bytes of BLAKE3."""
+
+
 class File(Struct, frozen=True, array_like=True, gc=False, order=True):
     """A file of an attempt: `path` is POSIX below the root, or absolute if external; digest is BLAKE3."""
 
     name: str
     path: str
     size: int | None
-    digest: bytes | None
+    digest: Digest32 | None
     external: bool
 
 
@@ -51,7 +55,7 @@ class Started(_Event, frozen=True, tag="started"):
     supersedes: list[AttemptId]
     claim: int
     mode: str
-    environment: bytes | None
+    environment: Digest32 | None
 
 
 class Attached(_Event, frozen=True, tag="attached"):
@@ -64,6 +68,10 @@ class Summary(_Event, frozen=True, tag="summary"):
     run: RunRef
     attempt: AttemptId
     values: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not _is_json(self.values):
+            raise ValueError("a summary holds what JSON holds: texts, numbers, lists, maps with text keys")
 
 
 class Done(_Event, frozen=True, tag="done"):
@@ -80,7 +88,7 @@ class Failed(_Event, frozen=True, tag="failed"):
     files: list[File]
     type: str
     message: str
-    traceback: bytes | None
+    traceback: Digest32 | None
 
 
 class Interrupted(_Event, frozen=True, tag="interrupted"):
@@ -122,7 +130,7 @@ class Restored(_Event, frozen=True, tag="restored"):
 
 class Purged(_Event, frozen=True, tag="purged"):
     run: RunRef
-    digests: list[bytes]
+    digests: list[Digest32 | None]
 
 
 class Rule(_Event, frozen=True, tag="rule"):
@@ -174,6 +182,9 @@ class Sealed(Struct, frozen=True):
     frames: int
 
 
+_BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What a decoder raises on bytes that are none of its own; text that is not UTF-8 is a ValueError."""
+
 _encoder = msgspec.msgpack.Encoder()
 _events_decoder = msgspec.msgpack.Decoder(list[Event])
 _event_decoder = msgspec.msgpack.Decoder(Event)
@@ -181,6 +192,14 @@ _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _sealed_decoder = msgspec.msgpack.Decoder(Sealed)
 _opened_decoder = msgspec.msgpack.Decoder(Opened)
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def encode_events(events: list[Event]) -> bytes:
@@ -198,15 +217,15 @@ def encode_sealed(frames: int) -> bytes:
     return _encoder.encode(Sealed(frames))
 
 
-def decode_events(payload: memoryview | bytes) -> list[Event]:
-    """The events of a payload. Unknown kinds, and known ones that break their fields, are left out.
+def decode_events(payload: memoryview | bytes) -> list[Event | None]:
+    """The events of a payload, each in its place; None for an unknown kind and for a broken one.
 
     Cost: 0.4 to 1 µs an event.
     """
     try:
-        return _events_decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
-        return [event for event in decode_singly(payload) if isinstance(event, _Event)]
+        return _events_decoder.decode(payload)  # type: ignore[return-value]
+    except _BROKEN:
+        return [event if isinstance(event, _Event) else None for event in decode_singly(payload)]
 
 
 def decode_singly(payload: memoryview | bytes) -> list[Event | str | None]:
@@ -216,7 +235,7 @@ def decode_singly(payload: memoryview | bytes) -> list[Event | str | None]:
     """
     try:
         raws = _raws_decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _BROKEN as error:
         return [f"not an array of events: {error}"]
     return [_decode_known(raw) for raw in raws] or ["an array without events"]
 
@@ -224,7 +243,7 @@ def decode_singly(payload: memoryview | bytes) -> list[Event | str | None]:
 def _decode_known(raw: msgspec.Raw) -> Event | str | None:
     try:
         event: Event = _event_decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _BROKEN as error:
         return None if _is_unknown(raw) else f"a broken event: {error}"
     return event
 
@@ -233,7 +252,7 @@ def _is_unknown(raw: msgspec.Raw) -> bool:
     """True for an array that begins with a tag this release does not know."""
     try:
         fields = msgspec.msgpack.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+    except _BROKEN:
         return False
     return isinstance(fields, list) and bool(fields) and isinstance(fields[0], str) and fields[0] not in KINDS
 
@@ -242,7 +261,7 @@ def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> 
     """Who writes the segment. Raises: DamagedError."""
     try:
         return _opened_decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _BROKEN as error:
         raise DamagedError(where, f"not an OPEN payload: {error}", spec="spec/log.md section 3") from error
 
 
@@ -250,7 +269,7 @@ def decode_sealed(payload: memoryview | bytes) -> Sealed:
     """What SEAL says of its file. Raises: DamagedError."""
     try:
         return _sealed_decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _BROKEN as error:
         raise DamagedError(
             "a SEAL frame", f"not a SEAL payload: {error}", spec="spec/log.md section 3"
         ) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tracker._codec.canonical import format_tree, parse
 from tracker._model.event import (
     Attached,
     Attachment,
@@ -116,7 +117,7 @@ def attempt_id(writer: str, seq: int) -> AttemptId:
 
 def absorb(
     state: State,
-    events: Iterable[Event],
+    events: Iterable[Event | None],
     clock: int,
     writer: WriterId,
     seq: int,
@@ -130,6 +131,8 @@ def absorb(
     for event in events:
         stamp = (clock, writer, seq, position, fork)
         position += 1
+        if event is None:  # left out, in its place
+            continue
         kind = type(event)
         if kind is Rule:
             state.rules[stamp] = event  # type: ignore[assignment]
@@ -158,6 +161,21 @@ def _mark_proof(state: State, run: RunRef, stamp: Stamp, history: History | None
         state.unproven.setdefault(run, set()).add(stamp)
 
 
+def join(a: History, b: History) -> History:
+    """The union of two sets of one run's events."""
+    return a | b
+
+
+def still_unproven(parts: Iterable[tuple[History, set[Stamp]]]) -> set[Stamp]:
+    """The stamps that no part of a history holds proven; each part names those it does not."""
+    doubtful: set[Stamp] = set()
+    proven: set[Stamp] = set()
+    for history, unproven in parts:
+        doubtful |= unproven
+        proven |= history.keys() - unproven
+    return doubtful - proven
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Read many events without the garbage collector: it looks through all of them and finds nothing."""
@@ -168,11 +186,6 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def join(a: History, b: History) -> History:
-    """The union of two sets of one run's events."""
-    return a | b
 
 
 class _Draft:
@@ -326,8 +339,8 @@ def _files(draft: _Draft) -> list[File]:
         for stamp, file in (draft.attached or {}).values()
         if sealed is None or (draft.end_stamp is not None and stamp > draft.end_stamp)
     ]
-    if not later:
-        return sealed if sealed is not None and len(sealed) < 2 else sorted(sealed or [])
+    if not later and (sealed is None or len(sealed) < 2):
+        return sealed or []
     files = {file.name: file for file in sealed or []}
     files.update((f.name, File(f.name, f.path, None, None, f.external)) for f in later)
     return [files[name] for name in sorted(files)]
@@ -381,7 +394,7 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "first": list(run.first[:4]),
         "tags": run.tags,
         "notes": run.notes,
-        "summary": run.summary,
+        "summary": _as_words(run.summary),
         "attempts": [_attempt_as_json(attempt) for attempt in run.attempts],
     }
 
@@ -400,8 +413,13 @@ def _attempt_as_json(attempt: Attempt) -> dict[str, Any]:
         "error": error_as_json(attempt.end),
         "interrupt": interrupt_as_json(attempt.end),
         "files": [[f.name, f.path, f.size, hex_or_none(f.digest), f.external] for f in attempt.files],
-        "summary": attempt.summary,
+        "summary": _as_words(attempt.summary),
     }
+
+
+def _as_words(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary as JSON has it: NaN and the infinities are words."""
+    return parse(format_tree(summary)) if summary else {}
 
 
 def hex_or_none(digest: bytes | None) -> str | None:

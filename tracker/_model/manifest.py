@@ -102,8 +102,10 @@ def manifest_of(ended: Ended) -> Manifest:
         claim=None if started is None else started.claim,
         supersedes=[] if started is None else started.supersedes,
     )
+    sealed = {file.name: file for file in end.files}  # of two with one name the later counts
     files = {
-        f.name: ManifestFile(f.path, f.size, hex_or_none(f.digest), f.external) for f in sorted(end.files)
+        name: ManifestFile(f.path, f.size, hex_or_none(f.digest), f.external)
+        for name, f in sorted(sealed.items())
     }
     return Manifest(
         format=1,
@@ -134,5 +136,5 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     """The manifest in `data`. Raises: DamagedError."""
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedError(where, f"not a manifest: {error}", spec="spec/manifest.md section 1") from error

@@ -18,11 +18,11 @@ from msgspec import Struct
 from tracker._codec.canonical import twin_key
 from tracker._codec.digest import digest, uid_of
 from tracker._model.event import Rule, RunEvent
-from tracker._model.fold import History, Run, Stamp, State, join, run_of
+from tracker._model.fold import History, Run, Stamp, State, join, run_of, still_unproven
 from tracker._model.names import fold_name, run_ref, split_ref
 from tracker.terms import RunRef, Status, WriterId
 
-VERSION = 1
+VERSION = 2
 BUSY_S = 120.0
 
 _SCHEMA = """
@@ -30,7 +30,7 @@ create table meta(key text primary key, value);
 create table covers(path text primary key, size integer, mtime_ns integer, damaged integer) without rowid;
 create table runs(
     id integer primary key, uid text, identifier text, relpath text, key text, status text, mode text,
-    params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven integer,
+    params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven blob,
     twin text);
 create table histories(id integer primary key, events blob);
 create table rules(
@@ -63,9 +63,24 @@ class Row(NamedTuple):
     params: str | None
 
 
+_INSERT_RUN = f"insert or replace into runs values ({', '.join('?' * 15)})"
+_SELECT_HISTORY = (
+    "select r.id, h.events, r.unproven from runs r join histories h on h.id = r.id "
+    "where uid = ? and identifier = ? and relpath = ?"
+)
 _SELECT_ROW = "select status, mode, params from runs where uid = ? and identifier = ? and relpath = ?"
 _histories_encoder = msgspec.msgpack.Encoder()
+_stamps_decoder = msgspec.msgpack.Decoder(list[Stamp])
 _histories_decoder = msgspec.msgpack.Decoder(list[tuple[Stamp, RunEvent]])
+
+
+class _Filled(NamedTuple):
+    """A run as it is to be written."""
+
+    id: int
+    run: Run
+    history: History
+    unproven: set[Stamp]
 
 
 class Filter(Struct, frozen=True):
@@ -168,56 +183,43 @@ class Index:
 
     def absorb(self, state: State, clock: int) -> None:
         """Add histories to the rows; inside a transaction. Cost: about 15 µs a run."""
-        new: list[tuple[int, Run, History]] = []
-        old: list[tuple[int, Run, History]] = []
+        new: list[_Filled] = []
+        old: list[_Filled] = []
         next_id = self._db.execute("select coalesce(max(id), 0) + 1 from runs").fetchone()[0]
         for ref, history in state.runs.items():
             known = self._known(ref) if next_id > 1 else None
-            unproven = bool(state.unproven.get(ref)) or (known is not None and bool(known[2]))
+            unproven = state.unproven.get(ref) or set()
             if known is None:
-                new.append((next_id + len(new), run_of(ref, history, unproven=unproven), history))
-            else:
-                union = join(_decode_history(known[1]), history)
-                old.append((known[0], run_of(ref, union, unproven=unproven), union))
+                new.append(_Filled(next_id + len(new), run_of(ref, history), history, unproven))
+                continue
+            id_, before, doubts = known
+            if unproven or doubts:
+                unproven = still_unproven([(history, unproven), (before, doubts)])
+            union = join(before, history)
+            old.append(_Filled(id_, run_of(ref, union), union, unproven))
         self._insert(new)
         self._update(old)
-        names = {
-            (kind, fold_name(text), text) for run in (r for _, r, _ in new) for kind, text in _names_of(run)
-        }
+        names = {(kind, fold_name(text), text) for one in new for kind, text in _names_of(one.run)}
         self._db.executemany("insert or ignore into spellings values (?, ?, ?)", names)
         rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
         self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
         self._db.execute("insert or replace into meta values ('clock', max(?, ?))", (clock, self.clock()))
 
-    def _known(self, ref: RunRef) -> tuple[int, bytes, int] | None:
+    def _known(self, ref: RunRef) -> tuple[int, History, set[Stamp]] | None:
         head, _, uid = ref.rpartition("/")
         relpath, _, identifier = head.rpartition("/")
-        found: tuple[int, bytes, int] | None = self._db.execute(
-            "select r.id, h.events, r.unproven from runs r join histories h on h.id = r.id "
-            "where uid = ? and identifier = ? and relpath = ?",
-            (uid, identifier, relpath),
-        ).fetchone()
-        return found
+        found = self._db.execute(_SELECT_HISTORY, (uid, identifier, relpath)).fetchone()
+        return None if found is None else (found[0], _decode_history(found[1]), _decode_stamps(found[2]))
 
-    def _insert(self, rows: list[tuple[int, Run, History]]) -> None:
-        self._db.executemany(
-            "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_values(id_, run) for id_, run, _ in rows),
-        )
-        self._db.executemany(
-            "insert into histories values (?, ?)",
-            ((id_, _encode_history(history)) for id_, _, history in rows),
-        )
+    def _insert(self, rows: list["_Filled"]) -> None:
+        self._db.executemany(_INSERT_RUN, map(_values, rows))
+        blobs = ((one.id, _encode_history(one.history)) for one in rows)
+        self._db.executemany("insert into histories values (?, ?)", blobs)
 
-    def _update(self, rows: list[tuple[int, Run, History]]) -> None:
-        self._db.executemany(
-            "insert or replace into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_values(id_, run) for id_, run, _ in rows),
-        )
-        self._db.executemany(
-            "update histories set events = ? where id = ?",
-            ((_encode_history(history), id_) for id_, _, history in rows),
-        )
+    def _update(self, rows: list["_Filled"]) -> None:
+        self._db.executemany(_INSERT_RUN, map(_values, rows))
+        blobs = ((_encode_history(one.history), one.id) for one in rows)
+        self._db.executemany("update histories set events = ? where id = ?", blobs)
 
     def with_uid(self, uid: str, relpath: str) -> list[RunRef]:
         """The runs of a namespace that share a uid, and so a folder."""
@@ -241,10 +243,10 @@ class Index:
         """Every namespace that has a run, "" for the root."""
         return [text for (text,) in self._db.execute("select text from spellings where kind = 'relpath'")]
 
-    def history(self, ref: RunRef) -> tuple[History, bool] | None:
-        """The history of a run, and whether a salvaged frame is in it. Cost: 8 µs."""
+    def history(self, ref: RunRef) -> tuple[History, set[Stamp]] | None:
+        """The history of a run, and the stamps of its unproven events. Cost: 8 µs."""
         known = self._known(ref)
-        return None if known is None else (_decode_history(known[1]), bool(known[2]))
+        return None if known is None else (known[1], known[2])
 
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
         """The row of a run. Cost: 4 µs, whatever the number of runs."""
@@ -259,7 +261,7 @@ class Index:
         )
         return [run_ref(relpath, identifier, uid) for (uid,) in found]
 
-    def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, bool]]:
+    def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, set[Stamp]]]:
         """The histories of the runs that match. Cost: 6 µs a run."""
         where, values = _where(wanted)
         found = self._db.execute(
@@ -267,7 +269,7 @@ class Index:
             values,
         )
         for relpath, identifier, uid, events, unproven in found:
-            yield run_ref(relpath, identifier, uid), _decode_history(events), bool(unproven)
+            yield run_ref(relpath, identifier, uid), _decode_history(events), _decode_stamps(unproven)
 
     def rules(self) -> dict[Stamp, Rule]:
         """The store's rules under their stamps."""
@@ -299,11 +301,13 @@ def _names_of(run: Run) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("relpath", run.relpath), ("identifier", run.identifier)
 
 
-def _values(id_: int, run: Run) -> tuple[Any, ...]:
+def _values(one: _Filled) -> tuple[Any, ...]:
+    run = one.run
     clock, writer, seq, pos, _ = run.first
+    doubts = _histories_encoder.encode(sorted(one.unproven)) if one.unproven else None
     return (
-        id_, run.uid, run.identifier, run.relpath, run.key, str(run.status), run.mode, run.params,
-        clock, writer, seq, pos, run.removed, run.unproven, twin_of(run.params),
+        one.id, run.uid, run.identifier, run.relpath, run.key, str(run.status), run.mode, run.params,
+        clock, writer, seq, pos, run.removed, doubts, twin_of(run.params),
     )  # fmt: skip
 
 
@@ -326,6 +330,10 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
 
 def _encode_history(history: History) -> bytes:
     return _histories_encoder.encode(list(history.items()))
+
+
+def _decode_stamps(stamps: bytes | None) -> set[Stamp]:
+    return set() if stamps is None else set(_stamps_decoder.decode(stamps))
 
 
 def _decode_history(events: bytes) -> History:

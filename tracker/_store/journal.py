@@ -83,6 +83,8 @@ class Journal:
         self._fd = -1
         self._live = _Live.NONE
         self._entry_synced = False
+        self._open_bytes = 0
+        self._unsettled = False  # SEAL is in memory, and whether its name is visible is not known
 
     @property
     def name(self) -> str:
@@ -103,7 +105,7 @@ class Journal:
         Raises: StorageError when neither the file nor a fresh one took the bytes; then nothing of the
         frame is recorded. ValueError when the events pass 64 MiB.
         """
-        if not self.is_empty and self._would_overflow(events_of):
+        if not self.is_empty and (self._unsettled or self._would_overflow(events_of)):
             self.seal()
         mark = self._mark()
         if self.is_empty:
@@ -154,9 +156,9 @@ class Journal:
             return False
         try:
             named = os.stat(self.name, dir_fd=self._month_fd, follow_symlinks=False)
+            held = os.fstat(self._fd)
         except OSError:
             return False
-        held = os.fstat(self._fd)
         return named.st_ino == held.st_ino and named.st_size == len(self._memory)
 
     def seal(self) -> str | None:
@@ -171,18 +173,33 @@ class Journal:
         if self.is_empty:
             return None
         mark = self._mark()
-        self._remember(FrameType.SEAL, self._tick(), encode_sealed(self._frames + 1))
+        if not self._unsettled:
+            self._remember(FrameType.SEAL, self._tick(), encode_sealed(self._frames + 1))
         name = segment_name(self.writer, self.number, "seg", self._encoder.file_hash())
         try:
             durable.publish(name, self._memory, self._month_fd)
+        except durable.MaybeVisibleError:
+            self._settle(name, mark)
+            raise
         except StorageError:
-            if not durable.exists(name, self._month_fd):
+            if not self._unsettled:
                 self._return_to(mark)
-            else:  # visible: no other file may ever bear this writer and number
-                self._finish(name)
             raise
         self._finish(name)
         return name
+
+    def _settle(self, name: str, mark: _Mark) -> None:
+        """After a seal that failed: no other bytes may ever come under a name that may be visible."""
+        try:
+            is_visible = durable.exists(name, self._month_fd)
+        except StorageError:
+            self._abandon()
+            self._unsettled = True  # the very same bytes are published by the next call, and nothing else
+            return
+        if is_visible:
+            self._finish(name)
+        elif not self._unsettled:
+            self._return_to(mark)
 
     def close(self) -> None:
         """Give back the descriptors; what is not sealed stays in `.open`."""
@@ -214,6 +231,7 @@ class Journal:
             previous=self.sealed[-1].rpartition("/")[2] if self.sealed else None,
         )
         self._remember(FrameType.OPEN, clock, encode_opened(self._opened))
+        self._open_bytes = len(self._memory)
 
     def _enter_month(self, month: str) -> None:
         try:
@@ -254,25 +272,36 @@ class Journal:
 
     def _save_or_withdraw(self, mark: _Mark, error: OSError) -> None:
         """The file did not take a frame: seal from memory, else take the frame back and say why."""
-        had_file = self._live is not _Live.NONE
+        written = self._written_bytes()
+        is_whole = written >= len(self._memory)
         self._abandon()
         try:
             self.seal()
         except StorageError as failure:
             if self.is_empty:  # published, though not known to be synced: an append promises no more
                 return
+            if self._unsettled or is_whole:  # it may be read by others: it stands
+                raise
             self._return_to(mark)
-            if had_file and mark.size == 0:
-                self._drop_stillborn()
+            if mark.size == 0:
+                self._drop_stillborn(has_open=written >= self._open_bytes)
             cause = failure if error.errno == errno.EIO else error
             raise durable.as_storage_error(cause, f"ledger/{self._month}/{self.name}", "append to") from error
 
-    def _drop_stillborn(self) -> None:
+    def _written_bytes(self) -> int:
+        """How much of memory the file may hold."""
+        try:
+            return os.fstat(self._fd).st_size if self._fd >= 0 else 0
+        except OSError:
+            return len(self._memory)
+
+    def _drop_stillborn(self, *, has_open: bool) -> None:
         """Unlink a file that never held a whole event; if even that fails, leave its number behind."""
         try:
             durable.unlink_if_there(self.name, self._month_fd)
         except OSError:
             self.number += 1
+            self._seq += has_open  # a whole OPEN is there to be read
         self._live = _Live.NONE
 
     def _abandon(self) -> None:
@@ -289,6 +318,7 @@ class Journal:
         self._memory = bytearray()
         self._frames = 0
         self._live = _Live.NONE
+        self._unsettled = False
         with contextlib.suppress(OSError):  # a ghost: the sealed file hides it, anyone may unlink it later
             durable.unlink_if_there(live, self._month_fd)
 

@@ -62,7 +62,7 @@ class Segment(Struct, frozen=True):
         return self.place.name.writer if self.opened is None else self.opened.writer
 
 
-SegmentEvents = tuple[Frame, list[Event], str, bool]
+SegmentEvents = tuple[Frame, list[Event | None], str, bool]
 """A frame, its events, its fork mark, and whether its bytes are proved by a hash."""
 
 
@@ -138,7 +138,7 @@ def list_segments(ledger_fd: int) -> list[SegmentFile]:
 
 
 def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
-    names = ((file, parse_segment_name(file)) for file in sorted(durable.list_names(month, ledger_fd)))
+    names = ((file, parse_segment_name(file)) for file in sorted(durable.list_files(month, ledger_fd)))
     return [SegmentFile(month, file, name) for file, name in names if name is not None]
 
 
@@ -200,15 +200,14 @@ def _judge(data: bytes, place: SegmentFile, *, verify: bool) -> tuple[Scan, str]
     if place.name.kind == "open":
         result = scan(data)
         return result, result.why if result.verdict is Verdict.DAMAGED else ""
-    if not verify or file_hash(data) == place.name.hash16:
-        trusted = read_trusted(data)
-        if trusted is not None:
-            return (
-                trusted,
-                "" if trusted.sealed or place.name.kind == "part" else "a sealed segment without SEAL",
-            )
-    result = scan(data)
-    return result, result.why or "the file's hash is not the one in its name"
+    is_proved = not verify or file_hash(data) == place.name.hash16
+    result = (read_trusted(data) if is_proved else None) or scan(data)
+    if result.verdict is not Verdict.WHOLE:
+        return result, result.why
+    if not is_proved:
+        return result, "the file's hash is not the one in its name"
+    is_complete = result.sealed or place.name.kind == "part"
+    return result, "" if is_complete else "a sealed segment without SEAL"
 
 
 def iter_events(segment: Segment, forks: set[bytes] = frozenset()) -> Iterator[SegmentEvents]:  # type: ignore[assignment]
@@ -273,7 +272,7 @@ def publish_dead(ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float
     except FileNotFoundError:
         return True
     segment = judge_segment(data, place)
-    if not _is_dead(segment.opened, me, now_s - status.st_mtime) or segment.scan.salvaged:
+    if segment.damage or not _is_dead(segment.opened, me, now_s - status.st_mtime):
         return False
     if segment.scan.frames:
         good = data[: segment.scan.end]

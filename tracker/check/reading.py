@@ -241,15 +241,17 @@ def _judge_attempts(reading: Reading, ref: RunRef, me: host.Host) -> None:
             reading.findings.append(incomplete("unfinished", ref, what, "run it again"))
 
 
-def read_names(store_fd: int) -> list[Finding]:
-    """Names in `.tracker` that are none of the store's: temporary files, conflict copies."""
-    from_ledger = [
-        f"{LEDGER}/{month}/{name}" if is_month(month) else f"{LEDGER}/{month}"
-        for month in durable.list_names(LEDGER, store_fd)
-        for name in (durable.list_names(f"{LEDGER}/{month}", store_fd) if is_month(month) else [""])
-        if not is_month(month) or parse_segment_name(name) is None
-    ]
-    return [_foreign(path) for path in sorted(from_ledger)]
+def read_names(ledger_fd: int) -> list[Finding]:
+    """Names in `ledger/` that are none of the store's: temporary files, conflict copies, links."""
+    found = []
+    for month in durable.list_names("", ledger_fd):
+        if not is_month(month):
+            found.append(f"{LEDGER}/{month}")
+            continue
+        files = {name for name in durable.list_files(month, ledger_fd) if parse_segment_name(name)}
+        others = set(durable.list_names(month, ledger_fd)) - files
+        found += [f"{LEDGER}/{month}/{name}" for name in others]
+    return [_foreign(path) for path in sorted(found)]
 
 
 def _foreign(path: str) -> Finding:
