@@ -5,11 +5,11 @@ Knows which files the index was made of and which lie there. Writes nothing belo
 Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 """
 
-import os
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
+from tracker._disk import durable
 from tracker._model.fold import State, absorb, collector_paused
 from tracker._store import segments
 from tracker._store.index import Cover, Index
@@ -88,7 +88,7 @@ def fill_index(
 
 def _has_changed(cover: Cover, ledger_fd: int) -> bool:
     try:
-        status = os.stat(cover.path, dir_fd=ledger_fd, follow_symlinks=False)
+        status = durable.stat_at(cover.path, ledger_fd)
     except FileNotFoundError:
         return True
     return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
@@ -144,6 +144,6 @@ class Filling:
 
 def _size_of(path: str, ledger_fd: int) -> int:
     try:
-        return os.stat(path, dir_fd=ledger_fd, follow_symlinks=False).st_size
+        return durable.stat_at(path, ledger_fd).st_size
     except FileNotFoundError:
         return 0

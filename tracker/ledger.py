@@ -339,7 +339,7 @@ class Ledger:
                     "it was moved or removed: open a Project on its new place",
                 )
             if self._root_fd >= 0:
-                os.close(self._root_fd)
+                durable.close_read(self._root_fd)
             self._root_fd = durable.open_root(str(self.root))
             self._root_inode = here
             return self._root_fd
@@ -409,7 +409,7 @@ class Ledger:
         with self._lock:
             self._wake.set()
             if self._root_fd >= 0:
-                os.close(self._root_fd)
+                durable.close_read(self._root_fd)
                 self._root_fd = -1
             if self._journal is None:
                 self.lookup.close_store()

@@ -6,7 +6,6 @@ process wrote itself is noted as it is written. Writes nothing below the root.
 Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -31,6 +30,8 @@ HIT_AGE_S = 0.1
 
 MISS_AGE_S = 0.001
 """The same when none is found: what happens between two looks, no look can show."""
+
+_LOOKS_MAX = 50
 
 OWN_SEALED_MAX = 16
 """This many of its own sealed segments a process keeps in memory before the index takes them."""
@@ -82,7 +83,7 @@ class Lookup:
         if self._pinned:
             return True
         try:
-            status = os.stat(f"{self.root}/{STORE}/{LEDGER}")
+            status = durable.stat_path(f"{self.root}/{STORE}/{LEDGER}")
         except (FileNotFoundError, NotADirectoryError):
             self.close_store()
             return False
@@ -97,7 +98,7 @@ class Lookup:
         try:
             self.store_fd = durable.open_folder_fd(STORE, root_fd)
         finally:
-            os.close(root_fd)
+            durable.close_read(root_fd)
         try:
             data = durable.read_file(FORMAT, self.store_fd)
         except FileNotFoundError:
@@ -111,7 +112,7 @@ class Lookup:
         """Let go of a store, with all that was known of it."""
         for fd in (self.ledger_fd, self.store_fd):
             if fd >= 0:
-                os.close(fd)
+                durable.close_read(fd)
         self.ledger_fd = self.store_fd = -1
         self._folder = None
         if self._index is not None:
@@ -133,6 +134,7 @@ class Lookup:
         self._own_live = State()
         self._own_sealed = {}
         self._own_names = _Names()
+        self._own_writer = ""
         self._looked_s = -1e9
         self._folder = None
         self.generation += 1
@@ -168,33 +170,42 @@ class Lookup:
             return
         if self._listing is None:
             self._listing = Listing(is_network=host.is_network_fs(self.root))
-        changed = self._listing.refresh(self.ledger_fd)
-        if changed or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX:
-            self._update(self._listing.files())
-        for tail in [*self._tails.values()]:
-            if tail.has_moved(self.ledger_fd):
-                self._read_on(tail)
+        for _ in range(_LOOKS_MAX):
+            if self._look(self._listing):
+                break
+            self._listing.forget()
         self._looked_s = time.monotonic()
 
-    def _read_on(self, tail: LiveTail) -> None:
+    def _look(self, listing: Listing) -> bool:
+        """Read what the folder has that is not known; False if a file went meanwhile: look again."""
+        changed = listing.refresh(self.ledger_fd)
+        is_due = changed or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX
+        if is_due and not self._update(listing.files()):
+            return False
+        moved = [tail for tail in self._tails.values() if tail.has_moved(self.ledger_fd)]
+        return all(self._read_on(tail) for tail in moved)
+
+    def _read_on(self, tail: LiveTail) -> bool:
         is_there = tail.read_on(self.ledger_fd)
-        if not is_there and self._listing is not None:
-            self._listing.forget()  # sealed or unlinked meanwhile: the next look says which
         self._clock = max(self._clock, tail.clock)
         self.generation += 1
+        return is_there
 
-    def _update(self, files: list[SegmentFile]) -> None:
+    def _update(self, files: list[SegmentFile]) -> bool:
+        """Have index and tails follow the listed files. False if one was gone when it was to be read."""
         self._follow(files)
         own = () if len(self._own_sealed) > OWN_SEALED_MAX else self._own_sealed
-        foreign = (f for f in files if f.name.kind != "open" and f.path not in own)
         if self._index is None:
+            foreign = (f for f in files if f.name.kind != "open" and f.path not in own)
             if next(foreign, None) is None:
-                return  # nothing sealed by others: no index is needed yet
+                return True  # nothing sealed by others: no index is needed yet
             self._open_index()
-        if self._damaged or not plan_update(self._covers, files, own).is_empty:
-            self._with_fallback(lambda index: self._catch_up(index, files, own))
-            self._drop_covered()
-            self.generation += 1
+        if not self._damaged and plan_update(self._covers, files, own).is_empty:
+            return True
+        self._with_fallback(lambda index: self._catch_up(index, files, own))
+        self._drop_covered()
+        self.generation += 1
+        return not plan_update(self._covers, files, own).read
 
     def _follow(self, files: list[SegmentFile]) -> None:
         """Keep a tail for each live journal that counts and is not ours."""
@@ -242,14 +253,14 @@ class Lookup:
 
     def _with_fallback(self, action: Callable[[Index], None]) -> None:
         """Run `action` on the index; if its file is unfit, on a new one; if that is too, in memory."""
-        for _ in range(3):
+        for attempt in range(3):
             assert self._index is not None, "an index is always to be had, in memory at worst"
             try:
                 action(self._index)
             except sqlite3.Error:
                 if self._index.path is None:
                     raise
-                self._replace_index()
+                self._replace_index(in_memory=attempt > 0)
             else:
                 return
 
@@ -272,12 +283,13 @@ class Lookup:
         if self._listing is not None:
             self._update(self._listing.files())
 
-    def _replace_index(self) -> None:
+    def _replace_index(self, *, in_memory: bool = False) -> None:
         assert self._index is not None, "there was one"
         path = self._index.path
         self._index.close()
         self._set_covers({})
-        self._index = Index(None) if path is None or not could_remove(path) else open_index(self.root)
+        in_memory = in_memory or path is None or not could_remove(path)
+        self._index = Index(None) if in_memory else open_index(self.root)
 
     def _catch_up(self, index: Index, files: list[SegmentFile], own: Collection[str]) -> None:
         plan = plan_update(self._covers, files, own)

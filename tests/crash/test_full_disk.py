@@ -15,9 +15,6 @@ from tracker import Status, StorageError
 
 
 @pytest.mark.storm
-@pytest.mark.xfail(
-    strict=True, reason="lookup.py: after a close that failed a process does not read its own journal"
-)
 def test_a_full_disk_is_told_and_gone_on_from_at_every_stage():
     run_storm("full", count=150)
 
@@ -33,10 +30,6 @@ def test_a_system_call_that_is_refused_or_never_returns_breaks_no_promise():
 
 
 @pytest.mark.storm
-@pytest.mark.xfail(
-    strict=True,
-    reason="segments.py, lookup.py, outputs.py, journal.py: a failed stat or close is a bare OSError",
-)
 def test_a_look_that_the_system_refuses_is_a_storage_error():
     tally = run_storm("looks", count=60)
 
@@ -73,10 +66,6 @@ print(project.has("t", {"n": 7}), len(project.find("t")))
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="lookup.py, _with_fallback: after three tries on disk nothing is read, and all is unknown",
-)
 def test_an_index_for_which_there_is_no_room_leaves_the_answers_right(tmp_path):
     made = "import sys; from tracker import *; p = Project(sys.argv[1], durability=Durability.OFF)\n"
     made += "for n in range(1000): p.session('t', {'n': n}).done()"
@@ -92,9 +81,6 @@ def test_an_index_for_which_there_is_no_room_leaves_the_answers_right(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what cannot be synced is another file elsewhere")
-@pytest.mark.xfail(
-    strict=True, raises=StorageError, reason="outputs.py, _sync_below: EINVAL from fsync refuses the run"
-)
 @pytest.mark.parametrize("path", ["/dev/full", "/proc/version"])
 def test_an_attached_file_that_no_one_can_sync_does_not_keep_a_run_from_ending(store, path):
     session = store.session("t", {"a": 1}).start().attach_files({"special": path})

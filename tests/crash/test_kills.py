@@ -20,9 +20,6 @@ def ended(code: str, *arguments: object) -> list[str]:
 
 
 @pytest.mark.storm
-@pytest.mark.xfail(
-    reason="tails.py, read_on: now and then a writer meets a journal that goes as it is opened"
-)
 def test_nothing_acknowledged_is_lost_when_writers_are_killed():
     run_storm("kill", count=40)
 
@@ -48,9 +45,6 @@ os.wait()
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lookup.py: a child takes its parent's journal for its own and does not read it"
-)
 def test_a_forked_child_sees_what_its_parent_has_not_sealed(tmp_path):
     assert ended(FORKED, tmp_path) == ["True", "True", "2"]
 
@@ -73,8 +67,5 @@ print(project.has("t", {"n": 1}), project.has("t", {"n": 2}))
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lookup.py: after a close that failed a process does not read its own journal"
-)
 def test_what_a_failed_close_left_in_the_journal_is_seen_by_the_same_process(tmp_path):
     assert ended(CLOSED_IN_VAIN, tmp_path) == ["refused", "True", "True"]

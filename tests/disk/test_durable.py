@@ -307,8 +307,7 @@ def test_a_named_pipe_is_not_waited_for(folder):
     os.mkfifo(path / "pipe")
 
     assert durable.read_file("pipe", fd) == b""
-    with _refused(errno.EINVAL):
-        durable.sync_file("pipe", fd)
+    durable.sync_file("pipe", fd)  # the system says EINVAL: there is nothing to sync
 
 
 @pytest.mark.parametrize(

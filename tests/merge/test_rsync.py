@@ -12,4 +12,4 @@ from tools.storm.bounded import run_storm
 
 @pytest.mark.storm
 def test_copies_that_are_pushed_at_random_lose_nothing_sealed_and_become_one():
-    run_storm("rsync", seconds=5)
+    run_storm("rsync", seconds=4)

@@ -55,7 +55,6 @@ def other(tmp_path):
 
 
 @pytest.mark.storm
-@pytest.mark.xfail(reason="now and then: the three faults that are shown one by one below")
 def test_four_processes_with_threads_make_every_run_and_see_each_others_at_once():
     run_storm("writers", count=150)
 
@@ -74,10 +73,6 @@ def _seal_at_the_first_stat(monkeypatch, other, *, before: bool):
     monkeypatch.setattr(tails, "_stat", stat)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="lookup.py, refresh: a journal that went is left for the next look, this one answers without",
-)
 def test_a_run_is_seen_though_its_journal_is_sealed_before_it_is_looked_at(other, tmp_path, monkeypatch):
     project = Project(tmp_path / "root")
     assert len(project.find("t")) == 2
@@ -87,10 +82,6 @@ def test_a_run_is_seen_though_its_journal_is_sealed_before_it_is_looked_at(other
     assert project.has("t", {"n": 2})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tails.py, read_on: the journal is gone when it is opened, and the caller gets StorageError",
-)
 def test_a_run_is_seen_though_its_journal_is_sealed_before_it_is_opened(other, tmp_path, monkeypatch):
     project = Project(tmp_path / "root")
     _seal_at_the_first_stat(monkeypatch, other, before=False)
@@ -98,10 +89,6 @@ def test_a_run_is_seen_though_its_journal_is_sealed_before_it_is_opened(other, t
     assert project.has("t", {"n": 1})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="segments.py, _refresh_month: a folder that changes while it is listed is not listed again",
-)
 def test_a_run_is_seen_though_its_journal_is_sealed_while_the_folder_is_listed(other, tmp_path, monkeypatch):
     """A listing need only give the names that were there all the time: neither the old one nor the new."""
     project = Project(tmp_path / "root")

@@ -449,7 +449,8 @@ def test_refused_calls_lose_nothing_and_the_next_append_works(tmp_path, system, 
     # A journal that never held an event, and could not be unlinked, stays as a torn one.
     # Where the unlink is done and called refused, its OPEN frame is missed.
     left = {"torn", "gap"} if way == "EIO after it was done" else {"torn"}
-    assert try_faults(tmp_path, system, faults, allowed=left if lasts > 3 else set()) == []
+    left = left if lasts > 3 else set()
+    assert try_faults(tmp_path, system, faults, allowed=left, may_stand=way == "EIO after it was done") == []
 
 
 @pytest.mark.parametrize("name", System.COUNTED)
@@ -464,7 +465,8 @@ def test_a_call_that_is_always_refused_loses_nothing(tmp_path, system, name):
     }
 
     assert len(faults) >= 90
-    assert try_faults(tmp_path, system, faults) == []
+    # A frame that was wholly written stands, and so may one under a name that could not be looked for.
+    assert try_faults(tmp_path, system, faults, may_stand=name in ("stat", "write")) == []
 
 
 def test_a_disk_that_refuses_everything_for_a_while_loses_nothing(tmp_path, system):

@@ -15,6 +15,7 @@ import os
 import random
 import resource
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def why_not() -> str:
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a tmpfs needs Linux and root"
     try:
-        ask(_try_to_mount, Path("/tmp"))
+        ask(_try_to_mount, Path(tempfile.gettempdir()))
     except BrokenError as broken:
         return f"no tmpfs can be mounted: {str(broken).strip().splitlines()[-1]}"
     return ""

@@ -165,13 +165,10 @@ def _write(root: Path, cache: Path, acks: Path, name: str, pace: Pace) -> None:
 def _missed(root: Path, cache: Path, lines: list[Line]) -> list[str]:
     """Which of the runs acknowledged as done the package does not find."""
     use_cache(cache)
-    project = Project(root)
     missed = []
     for line in lines:
-        relpath, identifier = line["ref"].rpartition("/")[0].rpartition("/")[::2]
-        identifier = identifier or relpath
-        place = project.sub(relpath) if "/" in line["ref"].rpartition("/")[0] else project
-        if not place.has(identifier, line["params"]):
+        *relpath, identifier, _ = line["ref"].split("/")
+        if not Project(root, "/".join(relpath)).has(identifier, line["params"]):
             missed.append(f"has() does not find {line['ref']}")
     return missed
 

@@ -297,7 +297,7 @@ def sync_file(path: str, dir_fd: int) -> None:
     with _told("sync", path, dir_fd):
         fd = os.open(path, _READ | os.O_NONBLOCK, dir_fd=dir_fd)
         try:
-            _sync(fd)
+            _sync_if_able(fd)
         finally:
             os.close(fd)
 
@@ -315,12 +315,18 @@ def sync_folder(path: str, dir_fd: int) -> None:
 def _sync_folder(path: str, dir_fd: int) -> None:
     fd = os.open(path or ".", _FOLDER, dir_fd=dir_fd)
     try:
+        _sync_if_able(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_if_able(fd: int) -> None:
+    """Sync what can be synced: a folder of some file systems, and a device, cannot."""
+    try:
         _sync(fd)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
-    finally:
-        os.close(fd)
 
 
 def _sync(fd: int) -> None:
@@ -397,6 +403,45 @@ def list_files(path: str, dir_fd: int) -> list[str]:
             os.close(fd)
 
 
+def stat_at(path: str, dir_fd: int) -> os.stat_result:
+    """Tell what the system knows of a name; "" is `dir_fd` itself. A link is not followed.
+
+    Raises: StorageError.
+    """
+    # fstatat(AT_SYMLINK_NOFOLLOW) or fstat
+    with _told("look up", path, dir_fd):
+        return os.stat(path, dir_fd=dir_fd, follow_symlinks=False) if path else os.stat(dir_fd)
+
+
+def stat_followed(path: str, dir_fd: int) -> os.stat_result:
+    """The same, but a link is followed."""
+    # fstatat
+    with _told("look up", path, dir_fd):
+        return os.stat(path, dir_fd=dir_fd)
+
+
+def stat_path(path: str) -> os.stat_result:
+    """Tell what the system knows of an ordinary path, links followed. Raises: StorageError."""
+    # stat
+    with _told("look up", path):
+        return os.stat(path)
+
+
+def path_exists(path: str) -> bool:
+    """Tell whether an ordinary path leads to something, links followed. Raises: StorageError."""
+    try:
+        stat_path(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def close_read(fd: int) -> None:
+    """Close a folder, or a file that was only read: nothing is lost if the system refuses."""
+    with suppress(OSError):
+        os.close(fd)
+
+
 def exists(path: str, dir_fd: int) -> bool:
     """Tell whether a name is there, whatever it is. A link counts as itself."""
     # fstatat(AT_SYMLINK_NOFOLLOW)
@@ -440,6 +485,10 @@ class _MissingError(StorageError, FileNotFoundError):
     """The same for what is not there, so that either `except` catches it."""
 
 
+class _NotAFolderError(StorageError, NotADirectoryError):
+    """The same for a path through what is no folder."""
+
+
 def as_storage_error(error: OSError, path: str, doing: str) -> StorageError:
     """Make of an error of the system one that says what was refused and the cure.
 
@@ -447,7 +496,11 @@ def as_storage_error(error: OSError, path: str, doing: str) -> StorageError:
     """
     if isinstance(error, StorageError):
         return error
-    kind = _MissingError if isinstance(error, FileNotFoundError) else StorageError
+    kind: type[StorageError] = StorageError
+    if isinstance(error, FileNotFoundError):
+        kind = _MissingError
+    elif isinstance(error, NotADirectoryError):
+        kind = _NotAFolderError
     reason = error.strerror or str(error)
     return kind(error.errno, path, doing, reason, _CURES.get(error.errno or 0, _NO_CURE))
 

@@ -205,7 +205,7 @@ class Journal:
         """Give back the descriptors; what is not sealed stays in `.open`."""
         self._close_file()
         if self._month_fd >= 0:
-            os.close(self._month_fd)
+            durable.close_read(self._month_fd)
             self._month_fd = -1
 
     def _begin(self) -> None:
@@ -241,7 +241,7 @@ class Journal:
         except OSError as error:
             raise durable.as_storage_error(error, f"ledger/{month}", "make") from error
         if self._month_fd >= 0:
-            os.close(self._month_fd)
+            durable.close_read(self._month_fd)
         self._month, self._month_fd = month, month_fd
 
     def _would_overflow(self, events_of: EventsOf) -> bool:

@@ -69,7 +69,7 @@ def seal_files(root: Path, files: Iterable[Attachment]) -> list[File]:
 
 def exists(root: Path, path: str) -> bool:
     """True if something lies at `path` below the root, or at an absolute one."""
-    return os.path.exists(os.path.join(root, path))
+    return durable.path_exists(os.path.join(root, path))
 
 
 def _seal(root: Path, file: Attachment) -> Iterator[File]:
@@ -138,7 +138,7 @@ def sync_files(root: Path, root_fd: int, paths: Iterable[str]) -> None:
 
 
 def _sync_below(root_fd: int, path: str) -> None:
-    if stat.S_ISDIR(os.stat(path, dir_fd=root_fd).st_mode):
+    if stat.S_ISDIR(durable.stat_followed(path, root_fd).st_mode):
         durable.sync_folder(path, root_fd)
     else:
         durable.sync_file(path, root_fd)
@@ -151,7 +151,7 @@ def _sync_external(path: str) -> None:
         _sync_below(fd, name)
         durable.sync_folder("", fd)
     finally:
-        os.close(fd)
+        durable.close_read(fd)
 
 
 def _ancestors(path: str) -> Iterator[str]:

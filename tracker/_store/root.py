@@ -5,7 +5,6 @@ Knows FORMAT and folders, not what will lie in them.
 Spec: spec/layout.md sections 2 and 6.
 """
 
-import os
 from pathlib import Path
 
 from tracker._disk import durable
@@ -33,7 +32,7 @@ def make_store(root: Path) -> None:
         durable.sync_folder(STORE, root_fd)
         durable.sync_folder("", root_fd)
     finally:
-        os.close(root_fd)
+        durable.close_read(root_fd)
     for parent in made:
         sync_path(parent)
 
@@ -44,7 +43,7 @@ def _is_cut(root_fd: int) -> bool:
 
 def _make_parents(root: Path) -> list[Path]:
     """Make `root` and what it lacks above; return the folders that got a new name in them."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    missing = [folder for folder in (root, *root.parents) if not durable.path_exists(str(folder))]
     try:
         root.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -67,13 +66,13 @@ def sync_path(folder: Path) -> None:
     try:
         durable.sync_folder("", fd)
     finally:
-        os.close(fd)
+        durable.close_read(fd)
 
 
 def inode_of(root: Path) -> tuple[int, int] | None:
     """Device and inode of a folder, or None if it is not there."""
     try:
-        status = os.stat(root)
+        status = durable.stat_path(str(root))
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

@@ -6,7 +6,6 @@ events mean.
 Spec: spec/layout.md section 2; spec/log.md sections 4 and 5.
 """
 
-import os
 import stat
 import time
 from collections import defaultdict
@@ -22,6 +21,7 @@ from tracker._model.names import SegmentName, is_month, parse_segment_name, segm
 from tracker.errors import DamagedError, VersionError
 from tracker.terms import WriterId
 
+_LISTS_MAX = 20
 _FINE_NS = 100_000_000
 _COARSE_NS = 2_000_000_000
 
@@ -102,11 +102,11 @@ class Listing:
 
     def _refresh_months(self, ledger_fd: int) -> bool:
         ctime, listed = self._root_seen
-        seen = os.stat(ledger_fd).st_ctime_ns
+        seen = durable.stat_at("", ledger_fd).st_ctime_ns
         if seen == ctime and self._is_settled(ctime, listed):
             return False
         now = time.time_ns()
-        months = {name for name in os.listdir(ledger_fd) if is_month(name)}
+        months = {name for name in durable.list_names("", ledger_fd) if is_month(name)}
         self._root_seen = (seen, now)
         gone = [month for month in self._months if month not in months]
         for month in gone:
@@ -118,14 +118,15 @@ class Listing:
     def _refresh_month(self, ledger_fd: int, month: str) -> bool:
         ctime, listed, files = self._months[month]
         try:
-            seen = os.stat(month, dir_fd=ledger_fd, follow_symlinks=False)
+            seen = durable.stat_at(month, ledger_fd)
         except FileNotFoundError:
             del self._months[month]
             return bool(files)
         if seen.st_ctime_ns == ctime and self._is_settled(ctime, listed):
             return False
         now = time.time_ns()
-        found = _list_month(ledger_fd, month) if stat.S_ISDIR(seen.st_mode) else []
+        is_settled = self._is_settled(seen.st_ctime_ns, now)
+        found = _list_steadily(ledger_fd, month, is_settled) if stat.S_ISDIR(seen.st_mode) else []
         self._months[month] = (seen.st_ctime_ns, now, found)
         return found != files
 
@@ -135,6 +136,21 @@ def list_segments(ledger_fd: int) -> list[SegmentFile]:
     listing = Listing(is_network=True)
     listing.refresh(ledger_fd)
     return listing.files()
+
+
+def _list_steadily(ledger_fd: int, month: str, is_settled: bool) -> list[SegmentFile]:
+    """List a folder; one that is being changed until two lists agree.
+
+    A listing need not give a name that came or went meanwhile, so a seal could show neither its journal nor
+    its segment.
+    """
+    found = _list_month(ledger_fd, month)
+    for _ in range(0 if is_settled else _LISTS_MAX):
+        again = _list_month(ledger_fd, month)
+        if again == found:
+            break
+        found = again
+    return found
 
 
 def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
@@ -166,7 +182,7 @@ def read_segment(ledger_fd: int, place: SegmentFile, *, verify: bool = True) -> 
     Cost: one read and one BLAKE3 pass, about 1 ms for 1 MiB.
     """
     try:
-        status = os.stat(place.path, dir_fd=ledger_fd, follow_symlinks=False)
+        status = durable.stat_at(place.path, ledger_fd)
         data = durable.read_file(place.path, ledger_fd)
     except FileNotFoundError:
         return None
@@ -267,7 +283,7 @@ def publish_dead(ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float
     Spec: spec/log.md section 5, "Dead writers".
     """
     try:
-        status = os.stat(place.path, dir_fd=ledger_fd, follow_symlinks=False)
+        status = durable.stat_at(place.path, ledger_fd)
         data = durable.read_file(place.path, ledger_fd)
     except FileNotFoundError:
         return True

@@ -54,21 +54,28 @@ class LiveTail:
             return False
         if seen.st_ino != self._inode or seen.st_size < self._tail.end:
             self._begin()
-        data = durable.read_from(self.place.path, ledger_fd, self._tail.end)
+        try:
+            data = durable.read_from(self.place.path, ledger_fd, self._tail.end)
+        except FileNotFoundError:
+            return False
         self._size, self._inode = seen.st_size, seen.st_ino
         result = frame.scan_on(data, self._tail)
         if result.verdict in (Verdict.DAMAGED, Verdict.NEWER):
-            self._read_damaged(durable.read_file(self.place.path, ledger_fd))
-            return True
+            return self._read_damaged(ledger_fd)
         self._take(result.frames, proven=True)
         return True
 
-    def _read_damaged(self, data: bytes) -> None:
+    def _read_damaged(self, ledger_fd: int) -> bool:
         self._begin()
+        try:
+            data = durable.read_file(self.place.path, ledger_fd)
+        except FileNotFoundError:
+            return False
         segment = judge_segment(data, self.place)
         self._writer = segment.writer
         self._take(segment.scan.frames, proven=True)
         self._take(segment.scan.salvaged, proven=False)
+        return True
 
     def _take(self, frames: list[frame.Frame], *, proven: bool) -> None:
         for one in frames:
@@ -90,6 +97,6 @@ def _writer_of(opening: frame.Frame, otherwise: WriterId) -> WriterId:
 
 def _stat(ledger_fd: int, path: str) -> os.stat_result | None:
     try:
-        return os.stat(path, dir_fd=ledger_fd, follow_symlinks=False)
+        return durable.stat_at(path, ledger_fd)
     except FileNotFoundError:
         return None

@@ -38,7 +38,7 @@ def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_p
         store_fd = durable.open_folder_fd(STORE, root_fd)
         ledger_fd = durable.open_folder_fd(LEDGER, store_fd)
     finally:
-        os.close(root_fd)
+        durable.close_read(root_fd)
     try:
         reading = read_ledger(ledger_fd, progress)
         findings += [*reading.findings, *read_names(ledger_fd)]
@@ -47,8 +47,8 @@ def verify(ledger: Ledger, level: Level = Level.QUICK, progress: Progress = no_p
             findings += replay.iter_manifests(store_fd, reading)
             findings += replay.iter_index(ledger, reading)
     finally:
-        os.close(ledger_fd)
-        os.close(store_fd)
+        durable.close_read(ledger_fd)
+        durable.close_read(store_fd)
     return Report(level, findings, reading.counts())
 
 
@@ -68,7 +68,7 @@ def _iter_format(ledger: Ledger) -> Iterator[Finding]:
     except DamagedError as error:
         yield damage("format-damaged", path, error.why, error.cure)
     finally:
-        os.close(root_fd)
+        durable.close_read(root_fd)
 
 
 def _iter_disk(
@@ -86,4 +86,4 @@ def _iter_disk(
         yield from files.iter_params(root_fd, runs, progress)
         yield from files.iter_sealed(ledger.root, runs, progress)
     finally:
-        os.close(root_fd)
+        durable.close_read(root_fd)
