@@ -671,11 +671,13 @@ def is_ref(value: object) -> bool:
     return bool(parts) and names and re.fullmatch(r"[0-9a-f]{32}", last) is not None
 
 
-def is_json(value: object) -> bool:
+def is_json(value: object, depth: int = 1) -> bool:
+    if isinstance(value, dict | list) and depth > 32:
+        return False
     if isinstance(value, dict):
-        return all(is_text(key) and is_json(member) for key, member in value.items())
+        return all(is_text(key) and is_json(member, depth + 1) for key, member in value.items())
     if isinstance(value, list):
-        return all(map(is_json, value))
+        return all(is_json(member, depth + 1) for member in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 

@@ -71,7 +71,9 @@ class Summary(_Event, frozen=True, tag="summary"):
 
     def __post_init__(self) -> None:
         if not _is_json(self.values):
-            raise ValueError("a summary holds what JSON holds: texts, numbers, lists, maps with text keys")
+            raise ValueError(
+                "a summary holds what JSON holds, at most 32 deep: texts, numbers, lists, maps with text keys"
+            )
 
 
 class Done(_Event, frozen=True, tag="done"):
@@ -185,6 +187,9 @@ class Sealed(Struct, frozen=True):
 _BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
 """What a decoder raises on bytes that are none of its own; text that is not UTF-8 is a ValueError."""
 
+_DEPTH_MAX = 32
+"""Nested maps and lists in a summary, the summary itself included."""
+
 _encoder = msgspec.msgpack.Encoder()
 _events_decoder = msgspec.msgpack.Decoder(list[Event])
 _event_decoder = msgspec.msgpack.Decoder(Event)
@@ -194,11 +199,13 @@ _opened_decoder = msgspec.msgpack.Decoder(Opened)
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, depth: int = 1) -> bool:
+    if isinstance(value, (dict, list)) and depth > _DEPTH_MAX:
+        return False
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+        return all(isinstance(key, str) and _is_json(inner, depth + 1) for key, inner in value.items())
     if isinstance(value, list):
-        return all(map(_is_json, value))
+        return all(_is_json(inner, depth + 1) for inner in value)
     return value is None or isinstance(value, (str, int, float))
 
 
