@@ -92,7 +92,9 @@ def test_the_shell_lines_are_true_of_the_store(world: dict[str, Any]) -> None:
         pytest.skip(f"not installed: {', '.join(tools)}")
     exec(block_with("save_model"), world)
     lines = blocks("console")[0].splitlines()
-    claims = {line[2:]: lines[at + 1] for at, line in enumerate(lines[:-1]) if line.startswith(("$ b3", "$ jq"))}
+    claims = {
+        line[2:]: lines[at + 1] for at, line in enumerate(lines[:-1]) if line.startswith(("$ b3", "$ jq"))
+    }
 
     assert len(claims) == 2
     for command, said in claims.items():

@@ -25,31 +25,29 @@ class Plan(Struct, frozen=True):
     """What brings the index up to date."""
 
     read: list[SegmentFile]
-    gone: list[str]
     rebuild: bool
 
     @property
     def is_empty(self) -> bool:
         """True if the index is current."""
-        return not (self.read or self.gone or self.rebuild)
+        return not (self.read or self.rebuild)
 
 
 def plan_update(covers: dict[str, Cover], files: Sequence[SegmentFile], own: Collection[str] = ()) -> Plan:
     """Say which write-once files to read, and whether what was read before still stands.
 
-    A covered sealed file that is gone means that the store was rolled back, though a shorter journal of the
-    same writer and number be there: everything is read anew. A part may have given way to its sealed file. A
-    second sealed file of one writer and number, or damage, which may have been repaired, has the same effect.
+    A covered file that is gone means that the store was rolled back, though a shorter journal of the same
+    writer and number be there, or that a part gave way to a sealed file, which need not hold the same:
+    everything is read anew. A second sealed file of one writer and number, or damage, which may have been
+    repaired, has the same effect.
     """
     counting = [f for f in segments.choose(files)[0] if f.name.kind != "open"]
     there = {file.path for file in counting}
-    sealed = {file.owner for file in counting if file.name.kind == "seg"}
     gone = [path for path in covers if path not in there]
     news = [file for file in counting if file.path not in covers and file.path not in own]
-    lost = [path for path in gone if path.endswith(".seg") or segments.owner_of(path) not in sealed]
-    if lost or _has_rival(news, counting):
-        return Plan(counting, gone, rebuild=True)
-    return Plan(news, gone, rebuild=False)
+    if gone or _has_rival(news, counting):
+        return Plan(counting, rebuild=True)
+    return Plan(news, rebuild=False)
 
 
 def _has_rival(news: list[SegmentFile], counting: list[SegmentFile]) -> bool:
@@ -78,12 +76,12 @@ def fill_index(
         covers = index.covers()
         plan = plan_update(covers, files, own)
         if any(_has_changed(cover, ledger_fd) for cover in covers.values() if cover.damaged):
-            plan = Plan(plan_update({}, files).read, [], rebuild=True)
+            plan = Plan(plan_update({}, files).read, rebuild=True)
         if plan.rebuild:
             index.clear()
         hidden = segments.choose(files)[1]
         made = Filling(index, ledger_fd, progress).read(plan.read, hidden)
-        index.set_covers(made, () if plan.rebuild else plan.gone)
+        index.set_covers(made)
 
 
 def _has_changed(cover: Cover, ledger_fd: int) -> bool:

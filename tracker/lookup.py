@@ -19,7 +19,7 @@ from tracker._model.fold import History, Run, Stamp, State, absorb, join, run_of
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._store import segments
 from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
-from tracker._store.root import check_format
+from tracker._store.root import check_format, refuse_another_format
 from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
 from tracker.filling import Progress, fill_index, plan_update
@@ -65,6 +65,7 @@ class Lookup:
         self._own_live = State()
         self._own_sealed: dict[str, State] = {}
         self._own_names = _Names()
+        self._has_unseen = False
         self._clock = 0
         self._looked_s = -1e9
 
@@ -86,6 +87,7 @@ class Lookup:
             status = durable.stat_path(f"{self.root}/{STORE}/{LEDGER}")
         except (FileNotFoundError, NotADirectoryError):
             self.close_store()
+            refuse_another_format(self.root)
             return False
         if (status.st_dev, status.st_ino) != self._folder:
             self.close_store()
@@ -135,6 +137,7 @@ class Lookup:
         self._own_sealed = {}
         self._own_names = _Names()
         self._own_writer = ""
+        self._has_unseen = False
         self._looked_s = -1e9
         self._folder = None
         self.generation += 1
@@ -153,6 +156,7 @@ class Lookup:
         """Know that what was noted so far lies in this sealed file."""
         self._own_sealed[path] = self._own_live
         self._own_live = State()
+        self._has_unseen = True
 
     # Being current
 
@@ -179,7 +183,7 @@ class Lookup:
     def _look(self, listing: Listing) -> bool:
         """Read what the folder has that is not known; False if a file went meanwhile: look again."""
         changed = listing.refresh(self.ledger_fd)
-        is_due = changed or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX
+        is_due = changed or self._has_unseen or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX
         if is_due and not self._update(listing.files()):
             return False
         moved = [tail for tail in self._tails.values() if tail.has_moved(self.ledger_fd)]
@@ -194,6 +198,8 @@ class Lookup:
     def _update(self, files: list[SegmentFile]) -> bool:
         """Have index and tails follow the listed files. False if one was gone when it was to be read."""
         self._follow(files)
+        self._drop_removed(files)
+        self._has_unseen = False
         own = () if len(self._own_sealed) > OWN_SEALED_MAX else self._own_sealed
         if self._index is None:
             foreign = (f for f in files if f.name.kind != "open" and f.path not in own)
@@ -217,6 +223,13 @@ class Lookup:
         if live.keys() != self._tails.keys():
             self._tails = {path: self._tails.get(path) or LiveTail(file) for path, file in live.items()}
             self.generation += 1
+
+    def _drop_removed(self, files: list[SegmentFile]) -> None:
+        """A sealed file of ours that is gone was taken back, as by a restore: memory is not the truth."""
+        for path in self._own_sealed.keys() - {file.path for file in files}:
+            if not durable.exists(path, self.ledger_fd):
+                del self._own_sealed[path]
+                self.generation += 1
 
     def _drop_covered(self) -> None:
         for path in [path for path in self._own_sealed if path in self._covers]:
@@ -257,7 +270,7 @@ class Lookup:
             assert self._index is not None, "an index is always to be had, in memory at worst"
             try:
                 action(self._index)
-            except sqlite3.Error:
+            except (sqlite3.Error, ValueError):  # msgspec's errors are ValueErrors
                 if self._index.path is None:
                     raise
                 self._replace_index(in_memory=attempt > 0)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tools.storm.bounded import run_storm
-from tracker import Status, StorageError
+from tracker import Status
 
 
 @pytest.mark.storm

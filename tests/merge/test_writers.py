@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -89,9 +90,20 @@ def test_a_run_is_seen_though_its_journal_is_sealed_before_it_is_opened(other, t
     assert project.has("t", {"n": 1})
 
 
-def test_a_run_is_seen_though_its_journal_is_sealed_while_the_folder_is_listed(other, tmp_path, monkeypatch):
+NOT_LISTED_AGAIN = (
+    "segments.py, _list_steadily: a folder that rested 0.1 s is listed once, though it changes meanwhile"
+)
+
+
+@pytest.mark.parametrize(
+    "rested_s", [0.0, pytest.param(0.3, marks=pytest.mark.xfail(strict=True, reason=NOT_LISTED_AGAIN))]
+)
+def test_a_run_is_seen_though_its_journal_is_sealed_while_the_folder_is_listed(
+    other, tmp_path, monkeypatch, rested_s
+):
     """A listing need only give the names that were there all the time: neither the old one nor the new."""
     project = Project(tmp_path / "root")
+    time.sleep(rested_s)
     real = segments._list_month
     told = []
 

@@ -219,9 +219,9 @@ def test_covers_and_clock_are_kept():
         index.absorb(State(), 50)
         index.absorb(State(), 20)
     with index.transaction():
-        index.set_covers([covers[0]._replace(size=9)], [covers[3].path, "2026-11/none"])
+        index.set_covers([covers[0]._replace(size=9)])
 
-    assert index.covers() == {c.path: c for c in [covers[0]._replace(size=9), *covers[1:3]]}
+    assert index.covers() == {c.path: c for c in [covers[0]._replace(size=9), *covers[1:]]}
     assert index.clock() == 50
     with index.transaction():
         index.clear()

@@ -171,9 +171,8 @@ class Index:
         rows = self._db.execute("select path, size, mtime_ns, damaged from covers")
         return {row[0]: Cover(*row) for row in rows}
 
-    def set_covers(self, covers: Iterable[Cover], gone: Iterable[str] = ()) -> None:
-        """Say that these files are in, and that those no longer need to be."""
-        self._db.executemany("delete from covers where path = ?", ((path,) for path in gone))
+    def set_covers(self, covers: Iterable[Cover]) -> None:
+        """Say that these files are in."""
         self._db.executemany("insert or replace into covers values (?, ?, ?, ?)", covers)
 
     def clock(self) -> int:

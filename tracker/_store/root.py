@@ -20,6 +20,7 @@ def make_store(root: Path) -> None:
     Crash states: some of the folders, FORMAT cut short or absent; each is taken up where it was left.
     Raises: StorageError.
     """
+    refuse_another_format(str(root))
     made = _make_parents(root)
     root_fd = durable.open_root(str(root))
     try:
@@ -35,6 +36,17 @@ def make_store(root: Path) -> None:
         durable.close_read(root_fd)
     for parent in made:
         sync_path(parent)
+
+
+def refuse_another_format(root: str) -> None:
+    """A store that lost its ledger is still a store of its format. Raises: VersionError, DamagedError."""
+    if not durable.path_exists(f"{root}/{STORE}/{FORMAT}"):
+        return
+    root_fd = durable.open_root(root)
+    try:
+        check_format(durable.read_file(f"{STORE}/{FORMAT}", root_fd), f"{root}/{STORE}/{FORMAT}")
+    finally:
+        durable.close_read(root_fd)
 
 
 def _is_cut(root_fd: int) -> bool:

@@ -23,7 +23,7 @@ from tracker.terms import WriterId
 class LiveTail:
     """A live journal as far as it has been read. `state` holds its events."""
 
-    __slots__ = ("_inode", "_size", "_tail", "_writer", "clock", "place", "state")
+    __slots__ = ("_seen", "_tail", "_writer", "clock", "place", "state")
 
     def __init__(self, place: SegmentFile) -> None:
         self.place = place
@@ -34,34 +34,36 @@ class LiveTail:
     def _begin(self) -> None:
         self.state = State()
         self._tail = frame.Tail()
-        self._size = -1
-        self._inode = -1
+        self._seen = (-1, -1, -1)
         self._writer = self.place.name.writer
 
     def has_moved(self, ledger_fd: int) -> bool:
         """True if the file differs from what was read. Cost: one stat."""
         seen = _stat(ledger_fd, self.place.path)
-        return seen is None or (seen.st_size, seen.st_ino) != (self._size, self._inode)
+        return seen is None or (seen.st_size, seen.st_ino, seen.st_mtime_ns) != self._seen
 
     def read_on(self, ledger_fd: int) -> bool:
         """Read what was appended since; all of it, if the file was replaced. False if it is gone.
 
-            Raises: VersionError.
+        Raises: VersionError; StorageError.
         Cost: 4 µs a new frame.
         """
         seen = _stat(ledger_fd, self.place.path)
         if seen is None:
             return False
-        if seen.st_ino != self._inode or seen.st_size < self._tail.end:
-            self._begin()
+        size, inode, mtime_ns = seen.st_size, seen.st_ino, seen.st_mtime_ns
+        if inode != self._seen[1] or size < self._tail.end or size == self._seen[0]:
+            self._begin()  # another file, or other bytes in place
         try:
             data = durable.read_from(self.place.path, ledger_fd, self._tail.end)
         except FileNotFoundError:
             return False
-        self._size, self._inode = seen.st_size, seen.st_ino
+        self._seen = (size, inode, mtime_ns)
         result = frame.scan_on(data, self._tail)
         if result.verdict in (Verdict.DAMAGED, Verdict.NEWER):
-            return self._read_damaged(ledger_fd)
+            is_there = self._read_damaged(ledger_fd)
+            self._seen = (size, inode, mtime_ns)
+            return is_there
         self._take(result.frames, proven=True)
         return True
 
