@@ -418,7 +418,6 @@ def test_a_folder_is_sealed_file_by_file(store, tmp_path):
 
 
 @pytest.mark.unchecked_store("the end is not recorded")
-@pytest.mark.xfail(strict=True, raises=UnicodeEncodeError, reason="a name within a folder is not looked at")
 def test_a_folder_that_holds_a_name_that_is_not_utf_8_is_refused_by_name(store, tmp_path):
     folder = os.fsencode(tmp_path) + b"/out"
     os.mkdir(folder)
@@ -481,9 +480,6 @@ def test_an_attached_file_that_cannot_be_read_is_told_and_done_may_be_called_aga
     assert state(session)["status"] == "done"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="of two files with one name, with and without identifier, one is recorded"
-)
 def test_a_file_with_and_one_without_identifier_are_both_recorded(store):
     session = store.session("train", PARAMS).start()
     paths = [session.path("f"), session.path("f", include_identifier=False)]
@@ -626,13 +622,7 @@ def test_a_handler_is_set_once_and_given_back(store):
     "is_other",
     [
         pytest.param(False, id="the handle that made them"),
-        pytest.param(
-            True,
-            id="another handle",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a handle syncs params.json if itself made the folder"
-            ),
-        ),
+        pytest.param(True, id="another handle"),
     ],
 )
 def test_done_syncs_params_json_and_each_folder_up_to_the_root(store, monkeypatch, is_other):
@@ -701,21 +691,7 @@ def test_a_store_on_a_read_only_mount_can_be_read(store, monkeypatch):
 
 
 @pytest.mark.unchecked_store("its root moves")
-@pytest.mark.parametrize(
-    "durability",
-    [
-        Durability.FULL,
-        *(
-            pytest.param(
-                level,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="files are looked for at the old place and left out"
-                ),
-            )
-            for level in (Durability.LEDGER, Durability.OFF)
-        ),
-    ],
-)
+@pytest.mark.parametrize("durability", Durability)
 def test_no_run_is_done_without_its_files_because_the_tree_moved(tmp_path, durability):
     session = Project(tmp_path / "old", durability=durability).session("train", PARAMS).start()
     session.path("f").write_text("x")

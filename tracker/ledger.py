@@ -53,6 +53,7 @@ class OpenRun(Struct, weakref=True):
     """Paths given out and not attached, below the root, with the names they were asked for."""
     attached: dict[str, Attachment] = {}
     is_running: bool = False
+    has_folder: bool = False
 
 
 class Ledger:

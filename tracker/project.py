@@ -126,7 +126,7 @@ class Project:
         row = self._ledger.row(key, identifier, self._relpath)
         if row is not None:
             _compare(text, row.params, self._root, key)
-            mode = mode if row.mode in (None, mode) else StorageMode(row.mode)
+            mode = _mode(row.mode, mode)
         if row is None or row.status != Status.DONE:
             done = (
                 r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE
@@ -169,7 +169,7 @@ class Project:
             )
         return Session(
             self._ledger, self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
-            StorageMode(run.mode or self._storage_mode), self._durability, makes_folders=not reads,
+            _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads,
         )  # fmt: skip
 
     def uid(self, params: Any) -> Uid:
@@ -222,6 +222,14 @@ class Project:
             status=None if status is None else Status(status),
         )
         return [self._of_run(run, reads=True) for run in self._ledger.find(wanted) if run.params is not None]
+
+
+def _mode(recorded: str | None, otherwise: StorageMode) -> StorageMode:
+    """The recorded mode, which wins, unless it is none that this release knows."""
+    return otherwise if recorded not in _MODES else StorageMode(recorded)
+
+
+_MODES = frozenset(StorageMode)
 
 
 def _prefix(uid: str) -> str:

@@ -187,7 +187,7 @@ class Session:
                 self._makes_folders = False
                 return
             raise
-        self._has_folder = True
+        self._has_folder = self._opened().has_folder = True
 
     def _hand_out(self, path: str, name: str) -> None:
         handed = self._opened().handed
@@ -205,7 +205,7 @@ class Session:
         self._refuse_foreign(path, name)
         if "/" in name:
             outputs.make_run_folder(self._ledger.root_fd(), path.rpartition("/")[0])
-        handed[path] = name
+        handed[path] = name if name not in handed.values() else path
 
     def _refuse_foreign(self, path: str, name: str) -> None:
         others = self._ledger.others_with_uid(self._uid, self._relpath, self.ref)
@@ -360,6 +360,8 @@ class Session:
         """Seal the files, record the end, commit, write the manifest: in this order."""
         with self._ledger.lock:
             held = self._opened()
+            if held.handed or held.attached:
+                self._ledger.root_fd()  # raises if the tree was moved: its files would be missed
             files = outputs.seal_files(self._root, self._sealable(held))
             if self._durability is Durability.FULL:
                 self._sync(files, held)
@@ -387,7 +389,7 @@ class Session:
 
     def _sync(self, files: list[Any], held: OpenRun) -> None:
         paths = [file.path for file in files]
-        if self._has_folder:
+        if held.has_folder:
             paths.append(names.params_path(self._relpath, self._uid, self._mode))
         if paths:
             outputs.sync_files(self._root, self._ledger.root_fd(), paths)

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from tracker._disk import durable
 from tracker._model.event import Attachment, File
-from tracker.errors import DamagedError, StorageError
+from tracker.errors import DamagedError, NameRefusedError, StorageError
 
 _SMALL_BYTES = 1 << 20
 _AT_ONCE = 1 << 22
@@ -98,9 +98,19 @@ def _seal_folder(root: Path, folder: Attachment) -> Iterator[File]:
         inner = os.path.relpath(above, place)
         for name in sorted(names):
             below = name if inner == "." else f"{inner}/{name}".replace(os.sep, "/")
+            if not _is_utf8(below):
+                raise NameRefusedError("file name", below, f"in {folder.path} is not UTF-8", "rename it")
             yield from _seal(
                 root, Attachment(f"{folder.name}/{below}", f"{folder.path}/{below}", folder.external)
             )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def hash_file(place: str) -> tuple[int, bytes]:
