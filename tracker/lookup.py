@@ -355,7 +355,12 @@ class Lookup:
         if self._is_in_memory(ref):
             run = self.run(ref)
             return None if run is None else _row_of(run)
-        return self._ask(lambda index: index.row(uid, identifier, relpath))
+        if self._index is None:
+            return None
+        try:  # as _ask does, and this is asked for every config of a sweep
+            return self._index.row(uid, identifier, relpath)
+        except (sqlite3.Error, ValueError):
+            return self._ask(lambda index: index.row(uid, identifier, relpath))
 
     def _is_in_memory(self, ref: RunRef) -> bool:
         if ref in self._own_live.runs:

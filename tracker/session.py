@@ -42,6 +42,22 @@ class Session:
     are recorded as interrupted.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_durability",
+        "_has_folder",
+        "_identifier",
+        "_key",
+        "_ledger",
+        "_makes_folders",
+        "_mode",
+        "_open",
+        "_relpath",
+        "_root",
+        "_text",
+        "_uid",
+    )
+
     def __init__(
         self,
         ledger: Ledger,
