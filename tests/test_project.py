@@ -1,6 +1,6 @@
 """A namespace: which run a session is, what is found, and what is refused before anything is made.
 
-Spec: spec/layout.md sections 4 to 6; spec/events.md section 3, the last paragraph; spec/canonical.md section 8.
+Spec: spec/layout.md sections 4 to 6; spec/events.md section 3, last paragraph; spec/canonical.md section 8.
 """
 
 from __future__ import annotations

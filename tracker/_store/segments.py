@@ -6,6 +6,7 @@ events mean.
 Spec: spec/layout.md section 2; spec/log.md sections 4 and 5.
 """
 
+import os
 import stat
 import time
 from collections import defaultdict
@@ -125,10 +126,26 @@ class Listing:
         if seen.st_ctime_ns == ctime and self._is_settled(ctime, listed):
             return False
         now = time.time_ns()
-        is_settled = self._is_settled(seen.st_ctime_ns, now)
-        found = _list_steadily(ledger_fd, month, is_settled) if stat.S_ISDIR(seen.st_mode) else []
+        found = self._list_steadily(ledger_fd, month, seen, now) if stat.S_ISDIR(seen.st_mode) else []
         self._months[month] = (seen.st_ctime_ns, now, found)
         return found != files
+
+    def _list_steadily(self, ledger_fd: int, month: str, seen: os.stat_result, now: int) -> list[SegmentFile]:
+        """List a folder; one that is being changed until two lists agree.
+
+        A listing need not give a name that came or went meanwhile, so a seal could show neither its journal
+        nor its segment.
+        """
+        found = _list_month(ledger_fd, month)
+        for _ in range(_LISTS_MAX):
+            ctime = durable.stat_at(month, ledger_fd).st_ctime_ns
+            if ctime == seen.st_ctime_ns and self._is_settled(ctime, now):
+                break
+            again = _list_month(ledger_fd, month)
+            if again == found:
+                break
+            found = again
+        return found
 
 
 def list_segments(ledger_fd: int) -> list[SegmentFile]:
@@ -136,21 +153,6 @@ def list_segments(ledger_fd: int) -> list[SegmentFile]:
     listing = Listing(is_network=True)
     listing.refresh(ledger_fd)
     return listing.files()
-
-
-def _list_steadily(ledger_fd: int, month: str, is_settled: bool) -> list[SegmentFile]:
-    """List a folder; one that is being changed until two lists agree.
-
-    A listing need not give a name that came or went meanwhile, so a seal could show neither its journal nor
-    its segment.
-    """
-    found = _list_month(ledger_fd, month)
-    for _ in range(0 if is_settled else _LISTS_MAX):
-        again = _list_month(ledger_fd, month)
-        if again == found:
-            break
-        found = again
-    return found
 
 
 def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
