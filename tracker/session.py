@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -370,7 +371,8 @@ class Session:
     def _warn(self) -> None:
         """Say what in the params may not mean what its author meant. Spec: spec/canonical.md, "Warnings"."""
         others = self._ledger.lookup.twins(self._text.decode(), self._uid, self._identifier, self._relpath)
-        warn_about(self._text, twins=tuple(other.encode() for other in sorted(others)[:1]), stacklevel=5)
+        twins = tuple(other.encode() for other in sorted(others)[:1])
+        warn_about(self._text, twins=twins, stacklevel=_caller_level())
 
     def _end(self, event_of: Any) -> None:
         """Seal the files, record the end, commit, write the manifest: in this order."""
@@ -434,6 +436,17 @@ class Session:
             self.interrupt(interrupts.signal_name())
         else:
             self.error(exception)
+
+
+def _caller_level() -> int:
+    """How far up, counted from whoever asks, the first line outside this package stands."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def _type_name(kind: type[BaseException]) -> str:
