@@ -6,6 +6,7 @@ Spec: spec/layout.md sections 4 to 6; spec/events.md section 3, last paragraph; 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -27,9 +28,11 @@ from tracker import (
     ParamsError,
     Project,
     Session,
+    StateError,
     Status,
     StorageMode,
 )
+from tracker import ledger as ledgers
 from tracker.ledger import iter_ledgers
 
 PARAMS = {"lr": 0.1}
@@ -492,3 +495,78 @@ def test_a_tree_that_was_copied_or_moved_answers_the_same(grid, tmp_path):
 def test_a_session_is_made_by_a_project_alone(store):
     assert isinstance(store.session("t", PARAMS), Session)
     assert tracker.Session is Session
+
+
+# Against a dict
+
+
+class Model:
+    """What a person would write down: a line for each run, its status the last thing said of it."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, str] = {}
+        self.order: list[str] = []
+        self.repeats: dict[tuple[str, str, str], list[str]] = {}
+
+    def say(self, ref: str, status: str) -> None:
+        if ref not in self.status:
+            self.order.append(ref)
+        self.status[ref] = status
+
+    def resumed(self, relpath: str, identifier: str, uid: str) -> str:
+        plain = names_of(relpath, identifier, uid)
+        done = [
+            ref for ref in self.repeats.get((relpath, identifier, uid), []) if self.status.get(ref) == "done"
+        ]
+        return plain if self.status.get(plain) == "done" or not done else min(done, key=self.order.index)
+
+
+def names_of(relpath: str, identifier: str, uid: str) -> str:
+    return "/".join(filter(None, [relpath, identifier, uid]))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_random_history_is_what_a_dict_says(tmp_path, seed):
+    chance, model = random.Random(seed), Model()
+    root = tmp_path / "root"
+    handles: list[Session] = []
+    for _ in range(60):
+        relpath, identifier = chance.choice(["", "a", "a/b"]), chance.choice(["train", "eval"])
+        project = Project(root, relpath, chance.choice([*StorageMode]), durability=Durability.OFF)
+        params = {"n": chance.randrange(3)}
+        uid = reference.uid(f'{{"n":{params["n"]}}}')
+        if chance.random() < 0.15:
+            session = project.session(identifier, params, ExistingRun.NEW)
+            model.repeats.setdefault((relpath, identifier, uid), []).append(session.ref)
+        else:
+            session = project.session(identifier, params)
+            assert session.ref == model.resumed(relpath, identifier, uid)
+        handles.append(session)
+        session = chance.choice(handles)
+        assert session.status == model.status.get(session.ref, "pending")
+        action = chance.choice(
+            ["start", "start", "done", "done", "error", "interrupt", "attach_files", "forget"]
+        )
+        if action == "forget":
+            handles.clear()
+            for ledger in iter_ledgers():
+                ledger.close()
+            ledgers._ledgers.clear()
+        elif action == "attach_files":
+            if model.status.get(session.ref) != "done":
+                session.attach_files({"f": root / "f"})
+                if session.ref in session._ledger._running:
+                    model.say(session.ref, "running")
+        elif action == "start" and session.ref in session._ledger._running:
+            with pytest.raises(StateError):
+                session.start()
+        else:
+            getattr(session, action)()
+            model.say(session.ref, {"start": "running", "interrupt": "interrupted"}.get(action, action))
+
+    for relpath in ("", "a", "a/b"):
+        found = Project(root, relpath).find()
+        assert {session.ref: session.status for session in found}.items() <= model.status.items()
+    assert [(run.ref, run.status) for run in Project(root).ledger.find()] == [
+        (ref, model.status[ref]) for ref in model.order
+    ]

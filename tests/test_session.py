@@ -445,6 +445,35 @@ def test_files_attached_to_a_finished_run_belong_to_the_attempt_that_counts(stor
     assert attempt["files"] == [["report", "report", None, None, False]]
 
 
+def begun_and_ended_elsewhere(store: Project) -> Session:
+    """A handle of another process on a run that is done, with a file attached since."""
+    session = store.session("train", PARAMS).start()
+    session.path("model").write_text("x")
+    session.done()
+    store.ledger.close()
+    ledgers._ledgers.clear()
+    again = Project(store.root).session("train", PARAMS)
+    return again.attach_files({"report": store.root / "report"})
+
+
+@pytest.mark.unchecked_store("its manifest is not the one that the ledger implies")
+@pytest.mark.xfail(
+    strict=True, reason="who ends an attempt that another process began does not know its start"
+)
+def test_the_manifest_of_an_attempt_that_another_process_began_tells_its_start(store):
+    begun_and_ended_elsewhere(store).done()
+
+    stored = {path.name for path in (store.root / ".tracker").glob("manifests/*/*.json")}
+    assert stored == {Path(name).name for name in reference.manifests(store.root)}
+
+
+@pytest.mark.unchecked_store("its manifest is not the one that the ledger implies")
+@pytest.mark.xfail(strict=True, reason="an end of an adopted attempt seals what this process attached alone")
+def test_ending_an_attempt_again_keeps_the_files_that_were_sealed(store):
+    session = begun_and_ended_elsewhere(store).done()
+    assert set(session.files) == {"model", "report"}
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [

@@ -207,9 +207,9 @@ def test_each_error_has_its_exit_code() -> None:
 
 
 def test_an_error_of_the_system_is_told_with_what_can_be_done() -> None:
-    told = text_of(PermissionError(13, "Permission denied", "/root/x"))
+    told = text_of(PermissionError(13, "Permission denied", "/srv/x"))
 
-    assert told == "use /root/x: Permission denied; give this user the right to it"
+    assert told == "use /srv/x: Permission denied; give this user the right to it"
 
 
 def test_a_closed_standard_error_is_no_error(tmp_path: Path) -> None:
