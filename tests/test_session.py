@@ -457,9 +457,6 @@ def begun_and_ended_elsewhere(store: Project) -> Session:
 
 
 @pytest.mark.unchecked_store("its manifest is not the one that the ledger implies")
-@pytest.mark.xfail(
-    strict=True, reason="who ends an attempt that another process began does not know its start"
-)
 def test_the_manifest_of_an_attempt_that_another_process_began_tells_its_start(store):
     begun_and_ended_elsewhere(store).done()
 
@@ -468,7 +465,6 @@ def test_the_manifest_of_an_attempt_that_another_process_began_tells_its_start(s
 
 
 @pytest.mark.unchecked_store("its manifest is not the one that the ledger implies")
-@pytest.mark.xfail(strict=True, reason="an end of an adopted attempt seals what this process attached alone")
 def test_ending_an_attempt_again_keeps_the_files_that_were_sealed(store):
     session = begun_and_ended_elsewhere(store).done()
     assert set(session.files) == {"model", "report"}
@@ -519,6 +515,24 @@ def test_a_file_with_and_one_without_identifier_are_both_recorded(store):
     assert {file[1] for file in state(session)["attempts"][0]["files"]} == {
         path.relative_to(store.root).as_posix() for path in paths
     }
+
+
+def test_start_goes_on_with_an_attempt_that_attaching_began(store):
+    session = store.session("train", PARAMS).attach_files({"log": store.root / "log"})
+    session.start()
+
+    assert len(state(session)["attempts"]) == 1
+    with pytest.raises(StateError):
+        session.start()
+
+
+def test_a_later_attempt_does_not_seal_what_was_attached_to_an_earlier(store):
+    (store.ensure_folder().root / "log").write_text("1")
+    session = store.session("train", PARAMS).start()
+    session.attach_files({"log": store.root / "log"}).done()
+    session.start().done()
+
+    assert [[file[0] for file in attempt["files"]] for attempt in state(session)["attempts"]] == [["log"], []]
 
 
 # Ends of a with block

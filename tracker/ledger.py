@@ -53,6 +53,7 @@ class OpenRun(Struct, weakref=True):
     """Paths given out and not attached, below the root, with the names they were asked for."""
     attached: dict[str, Attachment] = {}
     is_running: bool = False
+    was_started: bool = False
     has_folder: bool = False
 
 
@@ -172,6 +173,7 @@ class Ledger:
     def set_running(self, ref: RunRef, held: OpenRun, *, is_running: bool) -> None:
         """Keep a run in mind while this process executes it, though its session be dropped."""
         held.is_running = is_running
+        held.was_started = False
         if is_running:
             self._running[ref] = held
         else:

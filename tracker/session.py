@@ -244,6 +244,9 @@ class Session:
         """
         with self._ledger.lock:
             held = self._opened()
+            if held.is_running and not held.was_started:  # attach_files() began it
+                held.was_started = True
+                return self
             if held.is_running:
                 raise StateError(
                     self.ref,
@@ -252,6 +255,7 @@ class Session:
                     "call done() or error() first",
                 )
             self._begin(held, lambda _: [])
+            held.was_started = True
         interrupts.listen()
         return self
 
@@ -315,7 +319,8 @@ class Session:
         attempt = None if run is None else run.attempt
         if attempt is None or attempt.status is not Status.DONE:
             return False
-        held.attempt = attempt.id
+        held.attempt, held.started = attempt.id, attempt.started
+        held.attached = {f.name: Attachment(f.name, f.path, f.external) for f in attempt.files}
         return True
 
     def _attachment(self, name: str, path: str | os.PathLike[str]) -> Attachment:
@@ -346,6 +351,8 @@ class Session:
 
     def _begin(self, held: OpenRun, more: Any, *, running: bool = True) -> Appended:
         """Append created (if the run is not recorded), started and what `more` makes for the attempt's id."""
+        if held.attempt is not None:  # what was attached to an earlier attempt is not this one's
+            held.attached = {}
         run = self._ledger.run(self.ref)
         created = self._created_if_new(run)
         supersedes = [] if run is None else self._ledger.superseded_by_a_start(run)
@@ -357,7 +364,6 @@ class Session:
         appended = self._ledger.append(events)
         held.attempt = f"{self._ledger.writer}-{appended.seq}"  # type: ignore[assignment]
         held.started = started
-        held.attached = {} if held.is_running else held.attached
         self._ledger.set_running(self.ref, held, is_running=running)
         return appended
 

@@ -24,6 +24,8 @@ from tracker.terms import RunRef, Status, WriterId
 
 VERSION = 2
 BUSY_S = 120.0
+OPENING_S = 5.0
+"""How long others may be waited for: when a transaction is begun, and when the file is opened."""
 
 _SCHEMA = """
 create table meta(key text primary key, value);
@@ -121,7 +123,7 @@ class Index:
         self.path = path
         self._db = sqlite3.connect(
             path or ":memory:",
-            timeout=BUSY_S,
+            timeout=OPENING_S,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=64,
@@ -129,6 +131,7 @@ class Index:
         for pragma in _PRAGMAS:
             self._db.execute(f"pragma {pragma}").fetchone()
         self._make_schema()
+        self._db.execute(f"pragma busy_timeout = {int(BUSY_S * 1000)}").fetchone()
 
     def _make_schema(self) -> None:
         if self._version() == VERSION:
