@@ -233,11 +233,12 @@ def iter_events(segment: Segment, forks: set[bytes] = frozenset()) -> Iterator[S
 
     `forks` holds the prefix hashes of frames that another file contradicts.
     """
+    decode, events_type = decode_events, int(FrameType.EVENTS)  # looked up once: this is every replay's loop
     for frames, proven in ((segment.scan.frames, True), (segment.scan.salvaged, False)):
         for frame in frames:
-            if frame.type == FrameType.EVENTS:
+            if frame.type == events_type:
                 fork = frame.prefix[:8].hex() if forks and frame.prefix in forks else ""
-                yield frame, decode_events(frame.payload), fork, proven
+                yield frame, decode(frame.payload), fork, proven
 
 
 def forked_frames(segments: Iterable[Segment]) -> set[bytes]:
