@@ -87,7 +87,7 @@ class Ledger:
     # Looking up
 
     def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
-        """What is recorded of a run: of the last 0.1 s if it is done, else of this moment."""
+        """What is recorded of a run: of the last 0.1 s if it is done, else of the last 0.1 ms."""
         wanted = (uid, identifier, relpath)
         with self._lock:
             if self.lookup.is_stale(HIT_AGE_S):

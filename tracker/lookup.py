@@ -28,7 +28,7 @@ from tracker.terms import RunRef, WriterId
 HIT_AGE_S = 0.1
 """How old the last look at the folder may be when a finished run is found."""
 
-MISS_AGE_S = 0.001
+MISS_AGE_S = 0.0001
 """The same when none is found: what happens between two looks, no look can show."""
 
 _LOOKS_MAX = 50

@@ -140,7 +140,7 @@ class Session:
         return Status.PENDING if row is None else Status(row.status)
 
     def is_done(self) -> bool:
-        """True if the run is finished. A True may be 0.1 s old, a False is of this moment."""
+        """True if the run is finished. A True may be 0.1 s old, a False 0.1 ms."""
         row = self._ledger.row(self._uid, self._identifier, self._relpath)
         return row is not None and row.status == Status.DONE
 
