@@ -153,6 +153,24 @@ def test_rebuild_mends_a_manifest_and_touches_nothing_else(project: Project) -> 
     assert {p: p.stat().st_mtime_ns for p in project.root.rglob("*") if "manifests" not in p.parts} == others
 
 
+@pytest.mark.parametrize(("at", "bit"), [(-1, 1), (-2, 4), (0, 1), (-40, 64)])
+def test_a_flipped_bit_of_a_manifest_is_damage_wherever_it_is(project: Project, at: int, bit: int) -> None:
+    path = only(project.root, ".tracker/manifests/*/*.json")
+    data = bytearray(path.read_bytes())
+    data[at] ^= bit
+    write(path, bytes(data))
+
+    assert verify(project.ledger).exit_code == 1
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, -1])
+def test_a_manifest_that_a_crash_cut_short_is_incomplete(project: Project, left: int) -> None:
+    path = only(project.root, ".tracker/manifests/*/*.json")
+    write(path, path.read_bytes()[:left])
+
+    assert verify(project.ledger).exit_code == 3
+
+
 def test_a_file_that_is_being_made_anew_is_not_held_against_its_old_seal(project: Project) -> None:
     run = project.session("train", params={"lr": 0.1}).start()
     run.path("model.pt").write_bytes(b"half")

@@ -19,7 +19,7 @@ from tracker._model.fold import Run, Stamp, run_of
 from tracker._model.names import STORE
 from tracker._store import manifests, objects, outputs
 from tracker.check.findings import CURE_REBUILD, Finding, Progress, damage, incomplete, note
-from tracker.check.reading import Reading
+from tracker.check.reading import Reading, implied_manifests
 from tracker.errors import StorageError
 from tracker.terms import Status, StorageMode
 
@@ -64,7 +64,7 @@ def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
             yield damage("unreadable", f"{STORE}/{path}", str(error), CURE_REBUILD)
             continue
         if name is not None and file_hash(data) != name.hash16:
-            is_cut = not data.rstrip(b"\0").endswith(b"}\n")
+            is_cut = durable.is_cut_short(data, implied_manifests(reading, name.uid).get(path, b""))
             kind = incomplete if is_cut else damage
             what = "a crash cut it short" if is_cut else "its bytes are not those its name says"
             yield kind("manifest-damaged", f"{STORE}/{path}", what, CURE_REBUILD)

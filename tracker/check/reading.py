@@ -24,13 +24,13 @@ from tracker._model.event import (
     decode_singly,
 )
 from tracker._model.fold import History, Stamp, State, absorb, collector_paused, run_of
-from tracker._model.manifest import Ended
+from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._model.names import LEDGER, STORE, is_month, is_temporary, parse_segment_name, split_ref
 from tracker._store import segments
 from tracker._store.segments import Segment, SegmentFile
 from tracker.check.findings import Finding, Progress, damage, incomplete, note
 from tracker.errors import DamagedError, StorageError
-from tracker.terms import AttemptId, RunRef, WriterId
+from tracker.terms import AttemptId, RunRef, Uid, WriterId
 
 
 class EndedAt(Struct, frozen=True):
@@ -263,6 +263,12 @@ def _foreign(path: str) -> Finding:
     return note(
         "foreign", f"{STORE}/{path}", "no name of the store's: ignored", "move it away, or look what is in it"
     )
+
+
+def implied_manifests(reading: Reading, uid: Uid | None = None) -> dict[str, bytes]:
+    """Path and bytes of every manifest that the ledger implies, or of those of one uid. Cost: 20 µs each."""
+    refs = [ref for ref in reading.state.runs if uid is None or ref.endswith(uid)]
+    return dict(encode_manifest(manifest_of(ended)) for ref in refs for ended in ended_of(reading, ref))
 
 
 def ended_of(reading: Reading, ref: RunRef) -> list[Ended]:

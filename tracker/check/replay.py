@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracker._model.fold import run_as_json, run_of
-from tracker._model.manifest import encode_manifest, manifest_of
 from tracker._model.names import STORE
 from tracker._store import manifests
 from tracker._store.index import Filter
 from tracker.check.findings import CURE_REBUILD, Finding, Progress, Rebuilt, damage, incomplete, no_progress
-from tracker.check.reading import Reading, ended_of, read_ledger
+from tracker.check.reading import Reading, implied_manifests, read_ledger
 from tracker.errors import DamagedError, NotFoundError
 from tracker.ledger import Ledger
 from tracker.terms import RunRef
@@ -31,13 +30,6 @@ def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
     for path in sorted(there - implied.keys()):
         what = "no event here implies it: the segment it was made from is not here"
         yield incomplete("manifest-unmatched", f"{STORE}/{path}", what, "copy the tree again")
-
-
-def implied_manifests(reading: Reading) -> dict[str, bytes]:
-    """Path and bytes of every manifest that the ledger implies."""
-    return dict(
-        encode_manifest(manifest_of(ended)) for ref in reading.state.runs for ended in ended_of(reading, ref)
-    )
 
 
 def iter_index(ledger: Ledger, reading: Reading) -> Iterator[Finding]:
