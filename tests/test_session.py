@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -533,6 +534,30 @@ def test_a_later_attempt_does_not_seal_what_was_attached_to_an_earlier(store):
     session.start().done()
 
     assert [[file[0] for file in attempt["files"]] for attempt in state(session)["attempts"]] == [["log"], []]
+
+
+def test_sigterm_is_heard_though_attaching_began_the_attempt(store):
+    store.session("train", PARAMS).attach_files({"log": store.root / "log"}).start()
+
+    assert interrupts._is_listening
+
+
+def test_other_threads_record_while_files_are_sealed(store, monkeypatch):
+    real = outputs.seal_files
+    others = [store.session("train", {"n": 2})]
+
+    def seal_files(root, files):
+        while others:
+            thread = threading.Thread(target=others.pop().start)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive(), "the ledger is locked while a file is hashed"
+        return real(root, files)
+
+    monkeypatch.setattr(outputs, "seal_files", seal_files)
+    store.session("train", PARAMS).done()
+
+    assert sorted(session.status for session in store.find()) == [Status.DONE, Status.RUNNING]
 
 
 # Ends of a with block

@@ -233,7 +233,8 @@ class Ledger:
 
         It survives kill -9 from here on. Makes the store if there is none.
 
-        Raises: StorageError when the disk refuses; nothing of it is recorded then.
+        Raises: StorageError when the disk refuses; nothing of it is recorded then, unless its bytes may be
+        read by others already (spec/log.md section 5).
         Cost: 15 µs for two events.
         """
         with self._lock:

@@ -244,17 +244,15 @@ class Session:
         """
         with self._ledger.lock:
             held = self._opened()
-            if held.is_running and not held.was_started:  # attach_files() began it
-                held.was_started = True
-                return self
-            if held.is_running:
+            if held.was_started:
                 raise StateError(
                     self.ref,
                     Status.RUNNING,
                     "start() while this process executes it",
                     "call done() or error() first",
                 )
-            self._begin(held, lambda _: [])
+            if not held.is_running:  # else attach_files() began it
+                self._begin(held, lambda _: [])
             held.was_started = True
         interrupts.listen()
         return self
@@ -382,14 +380,15 @@ class Session:
 
     def _end(self, event_of: Any) -> None:
         """Seal the files, record the end, commit, write the manifest: in this order."""
+        held = self._opened()
+        if held.handed or held.attached:
+            self._ledger.root_fd()  # raises if the tree was moved: its files would be missed
+        # large files take long: other threads may record meanwhile
+        files = outputs.seal_files(self._root, self._sealable(held))
+        if self._durability is Durability.FULL:
+            self._sync(files, held)
+        now = host.now_ms()
         with self._ledger.lock:
-            held = self._opened()
-            if held.handed or held.attached:
-                self._ledger.root_fd()  # raises if the tree was moved: its files would be missed
-            files = outputs.seal_files(self._root, self._sealable(held))
-            if self._durability is Durability.FULL:
-                self._sync(files, held)
-            now = host.now_ms()
             if held.attempt is None:
                 appended = self._begin(held, lambda attempt: [event_of(attempt, now, files)], running=False)
             else:

@@ -26,8 +26,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from tracker._model.names import temporary_name
 from tracker.errors import StorageError
@@ -68,16 +67,6 @@ def open_folder_fd(path: str, dir_fd: int) -> int:
             finally:
                 os.close(above)
         return fd
-
-
-@contextmanager
-def open_folder(path: str, dir_fd: int) -> Iterator[int]:
-    """Hold a folder open for the length of a `with`; as `open_folder_fd`."""
-    fd = open_folder_fd(path, dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def make_folder(path: str, dir_fd: int) -> bool:

@@ -103,7 +103,8 @@ class Journal:
         Cost: one write(2), about 6 µs for 400 bytes.
 
         Raises: StorageError when neither the file nor a fresh one took the bytes; then nothing of the
-        frame is recorded. ValueError when the events pass 64 MiB.
+        frame is recorded, unless it may be read by others already: then it stands. ValueError when the
+        events pass 64 MiB.
         """
         if not self.is_empty and (self._unsettled or self._would_overflow(events_of)):
             self.seal()
@@ -140,9 +141,9 @@ class Journal:
             self.seal()
             return
         try:
-            os.fdatasync(self._fd)
+            durable.sync_data(self._fd)
             if not self._entry_synced:  # the name itself, once a segment
-                os.fsync(self._month_fd)
+                durable.sync_folder("", self._month_fd)
                 self._entry_synced = True
         except OSError:
             self._abandon()
@@ -236,7 +237,7 @@ class Journal:
     def _enter_month(self, month: str) -> None:
         try:
             if durable.make_folder(month, self._ledger_fd):
-                os.fsync(self._ledger_fd)
+                durable.sync_folder("", self._ledger_fd)
             month_fd = durable.open_folder_fd(month, self._ledger_fd)
         except OSError as error:
             raise durable.as_storage_error(error, f"ledger/{month}", "make") from error
@@ -263,8 +264,7 @@ class Journal:
         if self._live is _Live.ADRIFT:
             raise OSError(errno.EIO, "the journal's file failed before")
         if self._live is _Live.NONE:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(self.name, flags, 0o644, dir_fd=self._month_fd)
+            self._fd = durable.open_new(self.name, self._month_fd)
             self._live, self._entry_synced = _Live.GOOD, False
             durable.write_all(self._fd, self._memory)
         else:

@@ -160,12 +160,6 @@ def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
     return [SegmentFile(month, file, name) for file, name in names if name is not None]
 
 
-def owner_of(path: str) -> tuple[str, int] | None:
-    """Writer and number in a segment's path below `ledger/`; None for another name."""
-    name = parse_segment_name(path.rpartition("/")[2])
-    return None if name is None else (name.writer, name.number)
-
-
 def choose(files: Iterable[SegmentFile]) -> tuple[list[SegmentFile], list[SegmentFile]]:
     """Split into the files that count and those hidden by a sealed segment of the same writer and number."""
     files = list(files)
