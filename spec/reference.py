@@ -1095,6 +1095,68 @@ def manifests(root: str | os.PathLike[str]) -> dict[str, bytes]:
     return manifests_of(read_events(read_ledger(root)))
 
 
+# Claims (claims.md)
+
+CLAIM = re.compile(r"([0-9a-f]{2})/([0-9a-f]{30})-([0-9a-f]{16})\.([1-9][0-9]{0,17})")
+SPENT = ("done", "error", "lost")
+
+
+def claims_of(root: str | os.PathLike[str], events: list[Event]) -> list[Json]:
+    """Give every claim that is here, and what can be said of it without asking its process or any clock."""
+    folder = os.path.join(root, ".tracker", "claims")
+    runs = {claim_stem(run.ref): run for run in runs_of(events)}
+    found = [match for path in claim_paths(folder) if (match := CLAIM.fullmatch(path))]
+    newest: dict[str, int] = {}
+    for match in found:
+        stem = match[0].rpartition(".")[0]
+        newest[stem] = max(newest.get(stem, 0), int(match[4]))
+    return [claim_json(folder, match, runs, newest) for match in found]
+
+
+def claim_stem(ref: str) -> str:
+    uid_ = split_ref(ref)[2]
+    return f"{uid_[:2]}/{uid_[2:]}-{blake3(ref.encode()).hexdigest()[:16]}"
+
+
+def claim_paths(folder: str) -> list[str]:
+    inner = entries(folder, stat.S_ISDIR)
+    return sorted(f"{name}/{last}" for name in inner for last in entries(f"{folder}/{name}", stat.S_ISREG))
+
+
+def claim_json(folder: str, match: re.Match[str], runs: dict[str, Run], newest: dict[str, int]) -> Json:
+    stem, number = match[0].rpartition(".")[0], int(match[4])
+    run = runs.get(stem)
+    attempts = [] if run is None else run.attempts()
+    numbers = {attempt.id: attempt.start.fields[3] for attempt in attempts if attempt.start}
+    mine = [attempt.status_and_end()[0] for attempt in attempts if numbers.get(attempt.id) == number]
+    greatest = max([newest[stem], *numbers.values()])
+    with open(os.path.join(folder, match[0]), "rb") as file:
+        holder = holder_of(file.read())
+    word = "held"
+    if any(status in SPENT for status in mine):
+        word = "spent"
+    elif number < greatest:
+        word = "superseded"
+    elif holder and holder.get("folder") not in (None, os.stat(folder).st_ino):
+        word = "copied"
+    ref = None if run is None else run.ref
+    return {"path": match[0], "run": ref, "number": number, "word": word, "holder": holder}
+
+
+def holder_of(data: bytes) -> Json | None:
+    """Give what a holder's file says; None if it says nothing."""
+    try:
+        holder = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return holder if isinstance(holder, dict) and is_integer(holder.get("pid")) else None
+
+
+def claims(root: str | os.PathLike[str]) -> list[Json]:
+    """Give the claims of a store: path, run, number, held or spent or superseded or copied, holder."""
+    return claims_of(root, read_events(read_ledger(root)))
+
+
 # Command line
 
 
@@ -1129,6 +1191,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("root", nargs="?", metavar="ROOT")
     parser.add_argument("--manifests", action="store_true", help="print the names of the manifests")
+    parser.add_argument("--claims", action="store_true", help="print who executes what, without asking them")
     parser.add_argument("--frames", metavar="FILE", help="list the frames of one segment")
     options = parser.parse_args(arguments)
     if (options.root is None) == (options.frames is None):
@@ -1137,6 +1200,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.frames is not None:
             return print_frames(options.frames)
+        if options.claims:
+            print(json.dumps(claims(options.root), ensure_ascii=False, indent=1))
+            return 0
         return print_store(options.root, options.manifests)
     except (NewerFormat, OSError) as error:
         print(error, file=sys.stderr)

@@ -27,9 +27,12 @@ FLOORS = {
     "_store": 4.0,
     "identity": 5.0,
     "interrupts": 5.0,
+    "claiming": 5.0,
     "filling": 5.0,
     "lookup": 5.1,  # asks the index that filling fills
+    "watch": 5.1,  # wakes for what claiming asks
     "ledger": 5.2,  # the reader's half is below the half that orders writes
+    "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
     "session": 6.0,
     "project": 7.0,
@@ -58,14 +61,17 @@ DOORS = {
         "_codec/declared": "tells its Structs among users' params",
         "_codec/frame": "Structs",
         "_disk/host": "Structs",
+        "_model/claim": "Structs and the JSON coders",
         "_model/event": "Structs and the msgpack coders",
         "_model/fold": "Structs",
         "_model/manifest": "Structs and the JSON coders",
         "_store/index": "Structs and the coder of its blobs",
         "_store/journal": "Structs",
         "_store/segments": "Structs",
+        "claiming": "Structs",
         "filling": "Structs",
         "ledger": "Structs",
+        "liveness": "Structs",
         "check/findings": "Structs",
         "check/reading": "Structs",
         "cli/complaints": "names its errors",
@@ -79,7 +85,7 @@ DOORS = {
     },
     "subprocess": {"cli/demo": "kills and resumes a sweep"},
     "fcntl": {"_disk/durable": "F_FULLFSYNC"},
-    "signal": {"interrupts": "SIGTERM", "session": "names SIGINT"},
+    "signal": {"interrupts": "SIGTERM and SIGUSR1", "session": "names SIGINT"},
     "rich": {"cli/table": "tables for people"},
 }
 """Outside thing -> the files that may import it, and what for."""

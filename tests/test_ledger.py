@@ -22,6 +22,7 @@ import pytest
 import reference
 
 import tracker.ledger as room
+import tracker.watch as watch
 from tracker import (
     ClockWarning,
     DamagedError,
@@ -283,7 +284,7 @@ def test_a_commit_notices_a_journal_that_was_replaced(tmp_path):
 
 
 def test_a_timer_seals_what_has_lain_for_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "TIMER_S", (0.02,))
+    monkeypatch.setattr(watch, "SEAL_S", (0.02,))
     ledger = open_ledger(tmp_path)
     for text in "ab":
         ledger.append(note(text))
@@ -296,7 +297,7 @@ def test_a_timer_seals_what_has_lain_for_a_while(tmp_path, monkeypatch):
 
 
 def test_the_timer_backs_off_to_six_hours():
-    assert [s / 60 for s in room.TIMER_S] == [5, 10, 20, 40, 80, 160, 320, 360]
+    assert [s / 60 for s in watch.SEAL_S] == [5, 10, 20, 40, 80, 160, 320, 360]
 
 
 def test_closing_seals_and_gives_back_every_descriptor(tmp_path):
@@ -332,7 +333,8 @@ def test_leaving_the_interpreter_seals(tmp_path):
     )
 
     assert segments(tmp_path) == [".seg"]
-    assert reference.read_store(tmp_path)["runs"][0]["status"] == "running"
+    (run,) = reference.read_store(tmp_path)["runs"]
+    assert run["status"] == "lost", "no end was recorded, and the process is known to have ended"
 
 
 @pytest.mark.parametrize("durability", Durability)
@@ -757,6 +759,7 @@ sys.stdin.read()
     )
     assert living.stdout.readline() == "started\n"
     (first,) = Project(tmp_path).session("t", {"a": 1}).run.attempts
+    shutil.rmtree(tmp_path / ".tracker/claims")
     session = Project(tmp_path).session("t", {"a": 1}).start()
     assert [attempt.supersedes for attempt in session.run.attempts] == [[], []]
     session.error()

@@ -276,7 +276,7 @@ def test_a_start_is_recorded_and_an_end_with_its_files(store):
         ["model.pt", f"{UID}/train_model.pt", 7, blake3(b"weights").hexdigest(), False]
     ]
     assert attempt["started"] <= attempt["ended"]
-    assert (attempt["claim"], attempt["mode"], attempt["supersedes"]) == (0, "subfolder", [])
+    assert (attempt["claim"], attempt["mode"], attempt["supersedes"]) == (1, "subfolder", [])
     assert session.files == {"model.pt": session.path("model.pt")}
     (manifest,) = manifests(store.root)
     assert (manifest["status"], manifest["attempt"]["id"]) == ("done", attempt["id"])
@@ -539,7 +539,8 @@ def test_a_later_attempt_does_not_seal_what_was_attached_to_an_earlier(store):
 def test_sigterm_is_heard_though_attaching_began_the_attempt(store):
     store.session("train", PARAMS).attach_files({"log": store.root / "log"}).start()
 
-    assert interrupts._is_listening
+    assert signal.getsignal(signal.SIGTERM) is interrupts._heard
+    assert signal.getsignal(signal.SIGUSR1) is interrupts._heard
 
 
 def test_other_threads_record_while_files_are_sealed(store, monkeypatch):

@@ -12,6 +12,7 @@ The front door: every public name is here, and nothing else.
 
 from tracker.errors import (
     AmbiguousError,
+    ClaimedError,
     ClockWarning,
     DamagedError,
     NameRefusedError,
@@ -33,6 +34,7 @@ from tracker.version import VERSION as __version__
 
 __all__ = [
     "AmbiguousError",
+    "ClaimedError",
     "ClockWarning",
     "DamagedError",
     "Durability",

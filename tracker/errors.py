@@ -7,6 +7,7 @@ of them. Each child is also the builtin error that a caller would expect, so `ex
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 
 class TrackerError(Exception):
@@ -48,6 +49,22 @@ class StateError(TrackerError, RuntimeError):
         self.status = status
         self.refused = refused
         self.cure = cure
+
+
+class ClaimedError(TrackerError, RuntimeError):
+    """Somebody else is executing the run. `since_ms` is Unix milliseconds, or None where it is not known."""
+
+    def __init__(self, run: str, holder: str, since_ms: int | None, cure: str) -> None:
+        since = "" if since_ms is None else f" since {_utc(since_ms)}"
+        super().__init__(f"run {run} is being executed by {holder}{since}; {cure}")
+        self.run = run
+        self.holder = holder
+        self.since_ms = since_ms
+        self.cure = cure
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class NotFoundError(TrackerError, LookupError):

@@ -13,25 +13,38 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
+from tracker import interrupts
 from tracker._disk import durable, host
 from tracker._disk.host import Clock
-from tracker._model.event import Attachment, Created, End, Event, RunEvent, Started
-from tracker._model.fold import Attempt, Run, Stamp, attempt_id
+from tracker._model.event import (
+    Attachment,
+    Created,
+    End,
+    Event,
+    File,
+    Interrupted,
+    Lost,
+    RunEvent,
+    Started,
+)
+from tracker._model.fold import Run, Stamp, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._store import objects, segments
 from tracker._store.index import Filter, Row
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
 from tracker._store.root import inode_of, make_store
+from tracker.claiming import Claim, Claims, Rival
 from tracker.errors import ClockWarning, NameRefusedError, NotFoundError, StorageError, TrackerWarning
 from tracker.lookup import HIT_AGE_S, MISS_AGE_S, Lookup
 from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
 from tracker.version import VERSION
+from tracker.watch import Watch
 
 SEAL_AGAIN_S = 10.0
 """done() seals the journal unless this process sealed at one within so many seconds."""
@@ -39,14 +52,12 @@ SEAL_AGAIN_S = 10.0
 CLOCK_AHEAD_MAX_MS = 10 * 60 * 1000
 CLOCK_WARN_MS = 60 * 1000
 
-TIMER_S = (300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 19200.0, 21600.0)
-"""How long unsealed events may lie in a journal; the last is repeated."""
-
 
 class OpenRun(Struct, weakref=True):
     """What this process holds of a run: shared by all its sessions of the run."""
 
     attempt: AttemptId | None = None
+    claim: Claim | None = None
     started: Started | None = None
     created: Created | None = None
     handed: dict[str, str] = {}
@@ -71,8 +82,8 @@ class Ledger:
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._sealed_at_s = -1e9
-        self._timer: threading.Thread | None = None
-        self._wake = threading.Event()
+        self._watch: Watch | None = None
+        self._claims = Claims()
         self._refreshed = False
         self._last_row: tuple[int, tuple[str, str, str], Row | None] = (-1, ("", "", ""), None)
         self._root_fd = -1
@@ -178,6 +189,7 @@ class Ledger:
             self._running[ref] = held
         else:
             self._running.pop(ref, None)
+            self.release_claim(held)
 
     def is_file_of(self, refs: list[RunRef], path: str) -> RunRef | None:
         """The first of these runs that has recorded a file at `path`, as of the last look."""
@@ -189,23 +201,87 @@ class Ledger:
                     return ref
         return None
 
-    def superseded_by_a_start(self, run: Run) -> list[AttemptId]:
-        """The heads that a start sets aside: those not RUNNING, and those whose writer is provably dead.
+    # Claims
 
-        Spec: spec/events.md section 4.
+    def take_claim(self, ref: RunRef, held: OpenRun, *, unless_done: bool) -> Rival | Status | None:
+        """Take the claim on a run into `held`. None if taken, else whose it is, or DONE for a run that is.
+
+        What is recorded is read again once the claim is there, so a run that was finished meanwhile is seen.
+
+        Cost: 50 µs. Raises: StorageError. Spec: spec/claims.md section 6.
         """
-        mine = self._open_runs.get(run.ref)
-        own = None if mine is None else mine.attempt
-        return [
-            a.id for a in run.attempts if a.head and (a.status is not Status.RUNNING or self._is_over(a, own))
-        ]
+        with self._lock:
+            self._ensure_journal()
+            while held.claim is None:
+                run = self.run(ref)
+                if unless_done and run is not None and run.status is Status.DONE:
+                    return Status.DONE
+                taken = self._claims.take(ref, *_numbers(run))
+                if isinstance(taken, Rival):
+                    return taken
+                self.lookup.refresh(certain=True)
+                if _numbers(self.lookup.run(ref))[0] < taken.number:
+                    held.claim = taken
+                else:  # somebody began and ended an attempt since we read
+                    self._claims.release(taken)
+            run = self.lookup.run(ref)
+            if unless_done and run is not None and run.status is Status.DONE:
+                self.release_claim(held)
+                return Status.DONE
+            return None
 
-    def _is_over(self, attempt: Attempt, own: AttemptId | None) -> bool:
-        """True for an attempt of this process, which has given it up, and for one of a dead process."""
-        if attempt.id == own or attempt.writer == self.writer:
-            return True
-        opened = self.lookup.opened_by(attempt.writer)
-        return opened is not None and host.is_dead(opened, host.this_process()) is True
+    def settle_claim(self, held: OpenRun) -> None:
+        """Remove the claims that this one took over, now that its attempt stands in the ledger."""
+        if held.claim is not None and held.claim.below:
+            with self._lock, contextlib.suppress(StorageError):  # they are stale, whoever removes them
+                self._claims.drop_below(held.claim)
+
+    def release_claim(self, held: OpenRun) -> None:
+        """Give a claim back. A failure is a warning: it is spent, or stale when this process ends."""
+        claim, held.claim = held.claim, None
+        if claim is None:
+            return
+        with self._lock:
+            try:
+                if self.lookup.is_network and self._journal is not None:
+                    self._journal.sync()  # the next worker is to see how the attempt ended
+                self._claims.release(claim)
+            except StorageError as error:
+                warnings.warn(f"claim not given back: {error}", TrackerWarning, stacklevel=5)
+
+    def is_claim_lost(self, held: OpenRun) -> bool:
+        """True once another worker has taken over what `held` claims. Cost: 12 µs."""
+        with self._lock:
+            return held.claim is not None and self._claims.is_lost(held.claim)
+
+    def renew_claims(self) -> None:
+        """Give a sign of life for all claims. Raises: StorageError."""
+        with self._lock:
+            self._claims.renew()
+
+    def record_signal(self) -> None:
+        """Record the runs of this process as interrupted, since a signal says that it will be killed.
+
+        They may go on: a later end counts. Raises: StorageError. Spec: spec/claims.md section 6.
+        """
+        name, me, now = interrupts.signal_name(), host.this_process(), host.now_ms()
+        restarts = 0 if me.batch is None else me.batch.restarts
+        with self._lock:
+            events = [
+                Interrupted(ref, held.attempt, now, _unsealed(held), name, restarts)
+                for ref, held in self._running.items()
+                if held.attempt is not None
+            ]
+            if events:
+                appended = self.append(lambda _: [*events])
+                for event in events:
+                    self._put_manifest_of(event, appended)
+            if self._journal is not None:
+                self._journal.sync()
+
+    def is_running(self, ref: RunRef) -> bool:
+        """True while this process executes a run."""
+        return ref in self._running
 
     def refuse_spellings(self, relpath: str, identifier: str) -> None:
         """Refuse a namespace or identifier of which another spelling is recorded. Raises: NameRefusedError.
@@ -319,6 +395,11 @@ class Ledger:
                 stacklevel=4,
             )
 
+    def _put_manifest_of(self, event: Interrupted, at: Appended) -> None:
+        held = self._running.get(event.run)
+        if held is not None and held.created is not None:
+            self.put_manifest(held.created, event.attempt, held.started, event, at)
+
     # The store and its journal
 
     @property
@@ -363,8 +444,9 @@ class Ledger:
             ledger_fd = self.lookup.ledger_fd
             self._journal = Journal(ledger_fd, writer, host.this_process(), VERSION, self._tick)
             self.lookup.pin(writer)
+            self._claims.settle(self.lookup.store_fd, str(self.root), writer, host.this_process())
             self._clean(ledger_fd)
-            self._start_timer()
+            self._watch = Watch(self)
         return self._journal
 
     def _clean(self, ledger_fd: int) -> None:
@@ -397,13 +479,9 @@ class Ledger:
             )
         self._last = max(self._last, min(seen, (now_ms + CLOCK_AHEAD_MAX_MS) << 16))
 
-    def _start_timer(self) -> None:
-        if self._timer is None or not self._timer.is_alive():
-            me = weakref.ref(self)
-            self._timer = threading.Thread(
-                target=_keep_sealing, args=(me, self._wake), name="tracker-seal", daemon=True
-            )
-            self._timer.start()
+    def listen(self) -> None:
+        """Hear signals from here on, if this is the main thread."""
+        interrupts.listen(self._watch)
 
     def close(self) -> None:
         """Seal and give back the descriptors; a later event begins a new writer.
@@ -411,7 +489,9 @@ class Ledger:
         Raises: StorageError when sealing fails; the journal then stays as `.open`, readable by all.
         """
         with self._lock:
-            self._wake.set()
+            if self._watch is not None:
+                self._watch.tell("stop")
+                self._watch = None
             if self._root_fd >= 0:
                 durable.close_read(self._root_fd)
                 self._root_fd = -1
@@ -421,41 +501,59 @@ class Ledger:
             try:
                 self._seal(self._journal)
             finally:
+                self._release_all()
                 self._journal.close()
                 self._journal = None
                 self.lookup.close_store()
-                self._wake = threading.Event()
-                self._timer = None
+
+    def _release_all(self) -> None:
+        for held in self._open_runs.values():
+            held.claim = None
+        with contextlib.suppress(StorageError):  # they are stale when this process ends
+            self._claims.close()
+
+    def end(self) -> None:
+        """Close as the process ends: runs that it leaves without an end are declared lost.
+
+        Raises: StorageError.
+        """
+        with self._lock:
+            try:
+                now, reason = host.now_ms(), "its process ended without done() or error()"
+                running = [(ref, held.attempt) for ref, held in self._running.items() if held.attempt]
+                if running:
+                    self.append(lambda _: [Lost(ref, attempt, now, reason) for ref, attempt in running])
+                self._running.clear()
+            finally:
+                self.close()
 
     def _forget_after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._wake = threading.Event()
-        self._timer = None
+        self._watch = None
         self._refreshed = False
         self._sealed_at_s = -1e9
+        self._running = {}
+        for held in self._open_runs.values():
+            held.claim = None
+        self._claims.forget_after_fork()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
         self.lookup.forget_after_fork()
 
 
-def _keep_sealing(of: weakref.ref[Ledger], wake: threading.Event) -> None:
-    """Seal what has lain unsealed for a while; back off, as an idle process need not make files."""
-    for wait_s in _forever(TIMER_S):
-        if wake.wait(wait_s):
-            return
-        ledger = of()
-        if ledger is None:
-            return
-        with contextlib.suppress(StorageError):  # the next commit or the exit meets it again, and tells
-            ledger.seal()
-        del ledger
+def _unsealed(held: OpenRun) -> list[File]:
+    return [File(file.name, file.path, None, None, file.external) for file in held.attached.values()]
 
 
-def _forever(waits: tuple[float, ...]) -> Iterator[float]:
-    yield from waits
-    while True:
-        yield waits[-1]
+def _numbers(run: Run | None) -> tuple[int, set[int]]:
+    """The greatest claim number of a run's attempts, and those whose claims are spent."""
+    attempts = [] if run is None else run.attempts
+    spent = {a.claim for a in attempts if a.claim and a.status in _SPENT}
+    return max((a.claim or 0 for a in attempts), default=0), spent
+
+
+_SPENT = (Status.DONE, Status.ERROR, Status.LOST)
 
 
 _ledgers: dict[str, Ledger] = {}
@@ -480,7 +578,7 @@ def iter_ledgers() -> Iterable[Ledger]:
 def _close_all() -> None:
     for ledger in iter_ledgers():
         try:
-            ledger.close()
+            ledger.end()
         except StorageError as error:
             warnings.warn(
                 f"not sealed at exit: {error}; the journal holds the events", TrackerWarning, stacklevel=1

@@ -9,6 +9,7 @@ Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import reduce
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from tracker._store.root import check_format, refuse_another_format
 from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
 from tracker.filling import Progress, fill_index, plan_update
-from tracker.terms import RunRef, WriterId
+from tracker.terms import RunRef, Status, WriterId
 
 HIT_AGE_S = 0.1
 """How old the last look at the folder may be when a finished run is found."""
@@ -65,6 +66,7 @@ class Lookup:
         self._own_live = State()
         self._own_sealed: dict[str, State] = {}
         self._own_names = _Names()
+        self._opened: dict[WriterId, Opened] = {}
         self._has_unseen = False
         self._clock = 0
         self._looked_s = -1e9
@@ -136,6 +138,7 @@ class Lookup:
         self._own_live = State()
         self._own_sealed = {}
         self._own_names = _Names()
+        self._opened = {}
         self._own_writer = ""
         self._has_unseen = False
         self._looked_s = -1e9
@@ -164,8 +167,8 @@ class Lookup:
         """True if the last look at the folder is older than `age_s`."""
         return time.monotonic() - self._looked_s > age_s
 
-    def refresh(self) -> None:
-        """Be current with the folder.
+    def refresh(self, *, certain: bool = False) -> None:
+        """Be current with the folder. With `certain` no attribute that a network client caches is trusted.
 
         Cost: one stat a month and a live journal if nothing changed, about 5 µs.
         Raises: VersionError when a newer release has written here; StorageError when a file cannot be read.
@@ -175,18 +178,23 @@ class Lookup:
         if self._listing is None:
             self._listing = Listing(is_network=host.is_network_fs(self.root))
         for _ in range(_LOOKS_MAX):
-            if self._look(self._listing):
+            if self._look(self._listing, certain=certain and self.is_network):
                 break
             self._listing.forget()
         self._looked_s = time.monotonic()
 
-    def _look(self, listing: Listing) -> bool:
+    @property
+    def is_network(self) -> bool:
+        """True if other hosts may write here."""
+        return self._listing is not None and self._listing.is_network
+
+    def _look(self, listing: Listing, *, certain: bool) -> bool:
         """Read what the folder has that is not known; False if a file went meanwhile: look again."""
         changed = listing.refresh(self.ledger_fd)
         is_due = changed or self._has_unseen or self._damaged or len(self._own_sealed) > OWN_SEALED_MAX
         if is_due and not self._update(listing.files()):
             return False
-        moved = [tail for tail in self._tails.values() if tail.has_moved(self.ledger_fd)]
+        moved = [tail for tail in self._tails.values() if certain or tail.has_moved(self.ledger_fd)]
         return all(self._read_on(tail) for tail in moved)
 
     def _read_on(self, tail: LiveTail) -> bool:
@@ -370,12 +378,13 @@ class Lookup:
         return any(ref in part.runs for part in self._parts())
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
-        """The repeats of a key, in the order of their first events."""
+        """The repeats of a key that are not removed, in the order of their first events."""
         refs = set(self._ask(lambda index: index.repeats(key, identifier, relpath)) or ())
         for part in self._parts():
             refs.update(part.repeats.get(key, ()))
         runs = (self.run(ref) for ref in refs)
-        found = [r for r in runs if r and (r.identifier, r.relpath) == (identifier, relpath) and r.uid != key]
+        place = (identifier, relpath)
+        found = [r for r in runs if r and (r.identifier, r.relpath) == place and r.uid != key and not r.removed]
         return sorted(found, key=lambda run: run.first)
 
     def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, bool]]:
@@ -426,7 +435,27 @@ class Lookup:
         return known | {split_ref(ref).relpath for part in self._parts() for ref in part.runs}
 
     def opened_by(self, writer: WriterId) -> Opened | None:
-        """Who that writer is, by the OPEN frame of its newest segment here; None if none reads."""
+        """Who that writer is, by the OPEN frame of its newest segment here; None if none reads.
+
+        Cost: one file read, the first time.
+        """
+        if writer not in self._opened:
+            opened = self._read_opened(writer)
+            if opened is None:
+                return None
+            self._opened[writer] = opened
+        return self._opened[writer]
+
+    def last_write_ms(self, writer: WriterId) -> int:
+        """The newest time stamp of a writer's live journals here, in Unix ms; 0 if it has none."""
+        stamps = [0]
+        for file in self.files():
+            if file.name.writer == writer and file.name.kind == "open":
+                with suppress(FileNotFoundError):
+                    stamps.append(durable.stat_at(file.path, self.ledger_fd).st_mtime_ns // 1_000_000)
+        return max(stamps)
+
+    def _read_opened(self, writer: WriterId) -> Opened | None:
         mine = [file for file in self.files() if file.name.writer == writer]
         for place in sorted(mine, key=lambda file: file.name.number, reverse=True):
             segment = segments.read_segment(self.ledger_fd, place)
@@ -463,4 +492,4 @@ _PARENTS: list[Index | None] = []
 
 
 def _row_of(run: Run) -> Row:
-    return Row(str(run.status), run.mode, run.params)
+    return Row(str(Status.PENDING if run.removed else run.status), run.mode, run.params)

@@ -17,6 +17,7 @@ from tracker._store.index import Filter
 from tracker._store.root import make_folder_at
 from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
 from tracker.ledger import Ledger, open_ledger
+from tracker.liveness import find_as_seen
 from tracker.session import Session
 from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
 
@@ -221,7 +222,8 @@ class Project:
             key=None if params is None else uid_of(canonical(params)),
             status=None if status is None else Status(status),
         )
-        return [self._of_run(run, reads=True) for run in self._ledger.find(wanted) if run.params is not None]
+        runs = find_as_seen(self._ledger, wanted)
+        return [self._of_run(run, reads=True) for run in runs if run.params is not None]
 
 
 def _mode(recorded: str | None, otherwise: StorageMode) -> StorageMode:

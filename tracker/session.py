@@ -13,12 +13,13 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tracker import interrupts
+from tracker import interrupts, liveness
 from tracker._codec.canonical import parse
 from tracker._codec.caution import warn_about
 from tracker._disk import host
@@ -27,7 +28,8 @@ from tracker._model.event import Attached, Attachment, Created, Done, End, Event
 from tracker._model.fold import Attempt, Run
 from tracker._store import outputs
 from tracker._store.journal import Appended
-from tracker.errors import NameRefusedError, StateError, StorageError
+from tracker.claiming import Rival
+from tracker.errors import ClaimedError, NameRefusedError, StateError, StorageError, TrackerWarning
 from tracker.ledger import Ledger, OpenRun
 from tracker.terms import AttemptId, Durability, RunRef, Status, StorageMode, Uid
 
@@ -137,7 +139,9 @@ class Session:
     def status(self) -> Status:
         """The run's status at this moment, of all its attempts in any process. Cost: 5 to 10 µs."""
         row = self._ledger.row(self._uid, self._identifier, self._relpath)
-        return Status.PENDING if row is None else Status(row.status)
+        status = Status.PENDING if row is None else Status(row.status)
+        run = self.run if status is Status.RUNNING else None
+        return status if run is None else liveness.as_seen(self._ledger, run).status
 
     def is_done(self) -> bool:
         """True if the run is finished. A True may be 0.1 s old, a False 0.1 ms."""
@@ -163,8 +167,20 @@ class Session:
 
     @property
     def should_stop(self) -> bool:
-        """True once this process was told to stop (SIGTERM); for long loops to poll."""
-        return interrupts.signal_name() is not None
+        """True once this process was told to stop (SIGTERM, SIGUSR1) or has lost the run: for loops to poll.
+
+        Cost: 0.2 µs; that the run was lost is known within a minute.
+        """
+        claim = None if self._open is None else self._open.claim
+        return interrupts.signal_name() is not None or (claim is not None and claim.is_lost)
+
+    @property
+    def lost(self) -> bool:
+        """True once another worker has taken the run over, since this process gave no sign of life.
+
+        What is recorded still is kept. Cost: 12 µs. Spec: spec/claims.md section 6.
+        """
+        return self._open is not None and self._ledger.is_claim_lost(self._open)
 
     # Its paths
 
@@ -239,8 +255,11 @@ class Session:
     def start(self) -> Self:
         """Begin an attempt and return self. A finished or failed run is begun anew; the new attempt counts.
 
-        Raises: StateError if this process is already executing the run; StorageError.
-        Cost: 30 µs. Spec: spec/events.md section 4.
+        Takes the run's claim: no other worker that sees this folder executes it until this one ends.
+
+        Raises: StateError if this process is executing the run already; ClaimedError if another is;
+        StorageError.
+        Cost: 90 µs. Spec: spec/claims.md section 6; spec/events.md section 4.
         """
         with self._ledger.lock:
             held = self._opened()
@@ -252,10 +271,56 @@ class Session:
                     "call done() or error() first",
                 )
             if not held.is_running:  # else attach_files() began it
-                self._begin(held, lambda _: [])
+                self._claim_and_begin(held, lambda _: [])
             held.was_started = True
-        interrupts.listen()
+        self._ledger.listen()
         return self
+
+    def try_start(self) -> bool:
+        """Begin an attempt if the run is not done and nobody is executing it. True if it is begun.
+
+        Raises: StorageError. Cost: 90 µs.
+        """
+        with self._ledger.lock:
+            held = self._opened()
+            is_ours = held.is_running or held.claim is not None
+            if held.was_started or not (is_ours or self.claim()):
+                return False
+            self.start()
+        return True
+
+    def claim(self) -> bool:
+        """Take the right to execute the run, if it is not done and nobody has it. True if it was taken.
+
+        Records nothing. `start()` or `done()` use the claim; `release()` gives it back unused.
+
+        Raises: StorageError. Cost: 60 µs.
+        """
+        with self._ledger.lock:
+            held = self._opened()
+            if held.is_running or held.claim is not None:
+                return False
+            return self._ledger.take_claim(self.ref, held, unless_done=True) is None
+
+    def release(self) -> None:
+        """Give a claim back that was not used. Does nothing for a run that was started."""
+        with self._ledger.lock:
+            held = self._opened()
+            if not held.is_running:
+                self._ledger.release_claim(held)
+
+    def _claim_and_begin(self, held: OpenRun, more: Any) -> None:
+        if held.claim is None:
+            rival = self._ledger.take_claim(self.ref, held, unless_done=False)
+            if isinstance(rival, Rival):
+                since_ms = liveness.claimed_since_ms(self._ledger, self.ref, rival)
+                cure = "wait for its end, or use try_start()"
+                raise ClaimedError(self.ref, str(rival), since_ms, cure)
+        try:
+            self._begin(held, more)
+        except BaseException:
+            self._ledger.release_claim(held)
+            raise
 
     def done(self) -> Self:
         """Record the run as done, with its files sealed, and return self.
@@ -286,7 +351,11 @@ class Session:
 
     def interrupt(self, signal_name: str | None = None) -> Self:
         """Record the run as interrupted: told to stop, and free to be begun again. Raises: StorageError."""
-        self._end(lambda attempt, now, files: Interrupted(self.ref, attempt, now, files, signal_name, 0))
+        batch = host.this_process().batch
+        restarts = 0 if batch is None else batch.restarts
+        self._end(
+            lambda attempt, now, files: Interrupted(self.ref, attempt, now, files, signal_name, restarts)
+        )
         return self
 
     def attach_files(self, files: Mapping[str, str | os.PathLike[str]]) -> Self:
@@ -301,7 +370,7 @@ class Session:
         with self._ledger.lock:
             held = self._opened()
             if held.attempt is None and not self._adopt_ended(held):
-                self._begin(
+                self._claim_and_begin(
                     held, lambda attempt: [Attached(self.ref, attempt, attachments)] if attachments else []
                 )
             elif attachments:
@@ -353,16 +422,21 @@ class Session:
             held.attached = {}
         run = self._ledger.run(self.ref)
         created = self._created_if_new(run)
-        supersedes = [] if run is None else self._ledger.superseded_by_a_start(run)
-        started = Started(self.ref, host.now_ms(), supersedes, 0, self._mode, None)
+        supersedes = [] if run is None else liveness.superseded_by_a_start(self._ledger, run, held)
+        over = [] if run is None else liveness.taken_over(self._ledger, run, held)
+        number = 0 if held.claim is None else held.claim.number
+        started = Started(self.ref, host.now_ms(), supersedes, number, self._mode, None)
 
         def events(attempt: AttemptId) -> list[Event]:
-            return [*([created] if created else []), started, *more(attempt)]
+            return [*([created] if created else []), *over, started, *more(attempt)]
 
         appended = self._ledger.append(events)
         held.attempt = f"{self._ledger.writer}-{appended.seq}"  # type: ignore[assignment]
         held.started = started
-        self._ledger.set_running(self.ref, held, is_running=running)
+        held.created = Created(self.ref, self._text.decode(), self._key, self._mode)
+        self._ledger.settle_claim(held)
+        if running:
+            self._ledger.set_running(self.ref, held, is_running=True)
         return appended
 
     def _created_if_new(self, run: Run | None) -> Created | None:
@@ -396,8 +470,18 @@ class Session:
                 appended = self._ledger.append(lambda _: [event_of(attempt, now, files)])
             self._ledger.commit(self._durability)
             # committed: the run has ended, whatever happens from here on
+            self._warn_if_lost(held)
             self._ledger.set_running(self.ref, held, is_running=False)
             self._write_manifest(held, appended)
+
+    def _warn_if_lost(self, held: OpenRun) -> None:
+        if self._ledger.is_claim_lost(held):
+            warnings.warn(
+                f"run {self.ref} was taken over by another worker while this process gave no sign of life;"
+                " both attempts are kept",
+                TrackerWarning,
+                stacklevel=_caller_level(),
+            )
 
     def _sealable(self, held: OpenRun) -> list[Attachment]:
         """What was attached, and what was handed out, not attached, and written."""

@@ -145,8 +145,11 @@ def test_a_killed_run_is_told_of(tmp_path: Path, on_terminal: Call, spawn: Call)
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
 
-    assert "running (process gone)" in on_terminal("-C", tmp_path, "ls").out
-    assert spawn("-C", tmp_path, "ls").rows[0][3] == "running"
+    assert "lost" in on_terminal("-C", tmp_path, "ls").out
+    assert spawn("-C", tmp_path, "ls").rows[0][3] == "lost"
+    assert len(spawn("-C", tmp_path, "ls", "--status", "lost").rows) == 1
+    assert spawn("-C", tmp_path, "ls", "--status", "running").rows == []
+    assert "status\tlost" in spawn("-C", tmp_path, "show", "@latest").out
 
 
 # The bar

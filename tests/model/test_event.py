@@ -14,12 +14,14 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tracker._model import event as events
 from tracker._model.event import (
     KINDS,
     Attached,
     Attachment,
+    Batch,
     Created,
     Done,
     Event,
@@ -295,7 +297,8 @@ OPENED = Opened(
     time=1_793_610_000_000,
     previous=None,
 )
-PLAIN_OPENED = {name: getattr(OPENED, name) for name in OPENED.__struct_fields__}
+PLAIN_OPENED = {name: getattr(OPENED, name) for name in OPENED.__struct_fields__ if name != "batch"}
+BATCH = {"system": "slurm", "job": "7_3", "array": "7", "task": "3", "restarts": 1}
 
 
 def test_open_is_the_map_that_the_page_says():
@@ -304,6 +307,14 @@ def test_open_is_the_map_that_the_page_says():
     assert payload == reference.pack(PLAIN_OPENED)
     assert decode_opened(payload) == OPENED
     assert decode_opened(reference.pack({"new": [1], **PLAIN_OPENED, "newer": None})) == OPENED
+
+
+def test_open_names_the_batch_job_where_there_is_one():
+    opened = replace(OPENED, batch=Batch(**BATCH))
+
+    assert encode_opened(opened) == reference.pack({**PLAIN_OPENED, "batch": BATCH})
+    assert decode_opened(reference.pack({**PLAIN_OPENED, "batch": BATCH | {"newer": 1}})) == opened
+    assert decode_opened(reference.pack({**PLAIN_OPENED, "batch": None})) == OPENED
 
 
 @pytest.mark.parametrize("name", PLAIN_OPENED)

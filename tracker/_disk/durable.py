@@ -235,6 +235,51 @@ def _drop(name: str, dir_fd: int) -> None:
         os.unlink(name, dir_fd=dir_fd)
 
 
+def link(existing: str, name: str, dir_fd: int) -> bool:
+    """Give a file a second name that must not exist yet; False, and nothing changed, if it does.
+
+    The name appears with the whole file behind it, or not at all. Not synced.
+
+    Raises: StorageError; one for which `cannot_link` is true where the file system has no hard links.
+    """
+    # linkat
+    with _told("link", name, dir_fd):
+        try:
+            os.link(existing, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+        except FileExistsError:
+            return False
+    return True
+
+
+def cannot_link(error: StorageError) -> bool:
+    """True if the file system has no hard links, or no more for this file."""
+    return error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+def open_file_fd(name: str, dir_fd: int) -> int:
+    """Open a file for reading and for `touch`; the caller closes the descriptor. Raises: StorageError."""
+    # openat(O_RDONLY|O_NOFOLLOW|O_NONBLOCK)
+    with _told("open", name, dir_fd):
+        return os.open(name, _READ | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
+
+
+def touch(fd: int) -> os.stat_result:
+    """Set the modification time of an open file to the file server's now, and tell what the file is then.
+
+    Raises: OSError as it comes.
+    """
+    # utimensat(fd, NULL), fstat
+    os.utime(fd)
+    return os.fstat(fd)
+
+
+def touch_path(name: str, dir_fd: int) -> None:
+    """The same for a file by its name. Raises: StorageError."""
+    # utimensat(NULL)
+    with _told("touch", name, dir_fd):
+        os.utime(name, dir_fd=dir_fd, follow_symlinks=False)
+
+
 def open_new(name: str, dir_fd: int, mode: int = 0o644) -> int:
     """Create a file that must not exist and give a descriptor that only appends; the caller closes it.
 

@@ -13,12 +13,13 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from tracker._model.event import Batch
 from tracker.terms import WriterId
 
 Clock = Callable[[], int]
@@ -48,6 +49,7 @@ class Host(msgspec.Struct, frozen=True):
     pid_start: int | None
     """Clock ticks from boot to the start of the process: a pid used again has another."""
     user: str
+    batch: Batch | None = None
 
 
 class ProcessStat(NamedTuple):
@@ -81,6 +83,22 @@ def _process(pid: int) -> Host:
         pid=pid,
         pid_start=stat and stat.start,
         user=_as_utf8(_user()),
+        batch=batch_of(os.environ),
+    )
+
+
+def batch_of(environment: Mapping[str, str]) -> Batch | None:
+    """The batch job that a process with these variables is a part of: Slurm's, or None."""
+    job = environment.get("SLURM_JOB_ID")
+    if not job:
+        return None
+    restarts = environment.get("SLURM_RESTART_COUNT", "")
+    return Batch(
+        "slurm",
+        _as_utf8(job),
+        environment.get("SLURM_ARRAY_JOB_ID"),
+        environment.get("SLURM_ARRAY_TASK_ID"),
+        int(restarts) if restarts.isascii() and restarts.isdigit() else 0,
     )
 
 
@@ -168,10 +186,18 @@ def is_network_fs(path: str) -> bool:
     A file system that is not known to be local counts as a network one, and so does every one where /proc
     does not tell: that costs some more listings and syncs, where the other error would miss a run.
     """
+    return mount_type(path) not in _LOCAL
+
+
+def mount_type(path: str) -> bytes | None:
+    """The type of the file system that holds `path`; None where /proc does not tell."""
     mounts = _read("/proc/self/mountinfo")
-    if mounts is None:
-        return True
-    return find_mount_type(mounts, os.fsencode(os.path.realpath(path))) not in _LOCAL
+    return None if mounts is None else find_mount_type(mounts, os.fsencode(os.path.realpath(path)))
+
+
+def has_lasting_inodes(path: str) -> bool:
+    """True if a folder keeps its inode number on every mount. FUSE may give another each time."""
+    return not (mount_type(path) or b"fuse").startswith(b"fuse")
 
 
 _LOCAL = frozenset(

@@ -161,8 +161,18 @@ End = Done | Failed | Interrupted
 """The events that seal an attempt's files."""
 
 
-class Opened(Struct, frozen=True):
-    """The OPEN payload: who writes this segment."""
+class Batch(Struct, frozen=True):
+    """What a batch system calls the job that this process is; `restarts` counts its requeues."""
+
+    system: str
+    job: str
+    array: str | None
+    task: str | None
+    restarts: int
+
+
+class Opened(Struct, frozen=True, omit_defaults=True):
+    """The OPEN payload: who writes this segment. `batch` stands there where there is one."""
 
     format: int
     writer: WriterId
@@ -176,6 +186,7 @@ class Opened(Struct, frozen=True):
     version: str
     time: int
     previous: str | None
+    batch: Batch | None = None
 
 
 class Sealed(Struct, frozen=True):

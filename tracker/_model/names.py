@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
+from tracker._codec.digest import digest
 from tracker.errors import NameRefusedError
 from tracker.terms import Digest, RunRef, StorageMode, Uid, WriterId
 
@@ -43,6 +44,14 @@ class SegmentName(NamedTuple):
     number: int
     hash16: str | None
     kind: SegmentKind
+
+
+class ClaimName(NamedTuple):
+    """What the path of a claim says; `ref16` begins the hash of the run's ref."""
+
+    uid: Uid
+    ref16: str
+    number: int
 
 
 class ManifestName(NamedTuple):
@@ -296,6 +305,40 @@ def parse_object_path(path: str) -> Digest | None:
 
 
 _OBJECT = re.compile(rf"{OBJECTS}/([0-9a-f]{{2}})/([0-9a-f]{{62}})")
+
+
+def claim_path(ref: RunRef, number: int) -> str:
+    """Give the path of a claim on a run. Spec: spec/claims.md section 3."""
+    return f"{claim_stem(ref)}.{number}"
+
+
+def claim_stem(ref: RunRef) -> str:
+    """Give what the paths of all claims on a run have in common, up to the dot. Cost: 1 µs."""
+    uid = ref[-32:]
+    return f"{CLAIMS}/{uid[:2]}/{uid[2:]}-{digest(ref.encode())[:16]}"
+
+
+def parse_claim_path(path: str) -> ClaimName | None:
+    """Read the path of a claim; None for every other path."""
+    match = _CLAIM.fullmatch(path)
+    return match and ClaimName(Uid(match[1] + match[2]), match[3], int(match[4]))
+
+
+_CLAIM = re.compile(rf"{CLAIMS}/([0-9a-f]{{2}})/([0-9a-f]{{30}})-([0-9a-f]{{16}})\.([1-9][0-9]{{0,17}})")
+
+
+def holder_path(writer: str) -> str:
+    """Give the path of the file in which a holder says who it is."""
+    return f"{CLAIMS}/{writer}.holder"
+
+
+def parse_holder_path(path: str) -> WriterId | None:
+    """Read the path of a holder's file; None for every other path."""
+    match = _HOLDER.fullmatch(path)
+    return match and WriterId(match[1])
+
+
+_HOLDER = re.compile(rf"{CLAIMS}/([0-9a-f]{{32}})\.holder")
 
 
 def month_of(ms: int) -> str:

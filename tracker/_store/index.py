@@ -58,7 +58,7 @@ class Cover(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a resume needs of a run."""
+    """What a resume needs of a run. A removed one counts as not run: its status is PENDING."""
 
     status: str
     mode: str | None
@@ -70,7 +70,10 @@ _SELECT_HISTORY = (
     "select r.id, h.events, r.unproven from runs r join histories h on h.id = r.id "
     "where uid = ? and identifier = ? and relpath = ?"
 )
-_SELECT_ROW = "select status, mode, params from runs where uid = ? and identifier = ? and relpath = ?"
+_SELECT_ROW = (
+    "select case when removed then 'pending' else status end, mode, params from runs "
+    "where uid = ? and identifier = ? and relpath = ?"
+)
 _histories_encoder = msgspec.msgpack.Encoder()
 _stamps_decoder = msgspec.msgpack.Decoder(list[Stamp])
 _histories_decoder = msgspec.msgpack.Decoder(list[tuple[Stamp, RunEvent]])

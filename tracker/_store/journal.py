@@ -230,6 +230,7 @@ class Journal:
             version=self._version,
             time=clock >> 16,
             previous=self.sealed[-1].rpartition("/")[2] if self.sealed else None,
+            batch=self._owner.batch,
         )
         self._remember(FrameType.OPEN, clock, encode_opened(self._opened))
         self._open_bytes = len(self._memory)

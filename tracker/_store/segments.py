@@ -76,7 +76,7 @@ class Listing:
     """
 
     def __init__(self, *, is_network: bool) -> None:
-        self._is_network = is_network
+        self.is_network = is_network
         self._months: dict[str, tuple[int, int, list[SegmentFile]]] = {}
         self._root_seen: tuple[int, int] = (0, 0)
 
@@ -99,7 +99,7 @@ class Listing:
     def _is_settled(self, ctime: int, listed: int) -> bool:
         """True if every change after the look of `listed` has, or will have, another ctime."""
         grain = _COARSE_NS if ctime % 1_000_000_000 == 0 else _FINE_NS
-        return listed - ctime > grain and not self._is_network
+        return listed - ctime > grain and not self.is_network
 
     def _refresh_months(self, ledger_fd: int) -> bool:
         ctime, listed = self._root_seen

@@ -20,6 +20,7 @@ from tracker.cli.table import STATUS_STYLES
 from tracker.cli.words import duration, in_ascii, printable
 from tracker.errors import DamagedError, NotFoundError, ParamsError, TrackerError
 from tracker.ledger import Ledger
+from tracker.liveness import as_seen
 from tracker.terms import Digest, StorageMode
 
 Fact = tuple[str, ...]
@@ -29,11 +30,11 @@ Fact = tuple[str, ...]
 def show(options: Namespace, screen: Screen) -> int:
     """Print what is known of one run."""
     ledger = open_store(options, screen)
-    run = choose_run(ledger, options.run, options.identifier)
+    run = as_seen(ledger, choose_run(ledger, options.run, options.identifier))
     if screen.as_json:
         screen.json(run_as_json(run))
         return 0
-    status = status_words(ledger, run) if screen.is_terminal else str(run.status)
+    status = status_words(run) if screen.is_terminal else str(run.status)
     screen.fact("run", run.ref)
     screen.fact("status", status, style=STATUS_STYLES.get(run.status, ""))
     for label, *cells in _iter_facts(run, screen):

@@ -9,9 +9,10 @@ from tracker._model.fold import Run, run_as_json
 from tracker._store.index import Filter
 from tracker.cli.command import Command
 from tracker.cli.screen import Screen
-from tracker.cli.selection import is_abandoned, open_store, short_names
+from tracker.cli.selection import open_store, short_names
 from tracker.cli.table import STATUS_STYLES
 from tracker.ledger import Ledger
+from tracker.liveness import find_as_seen
 from tracker.terms import Status
 
 _HEADINGS = ("run", "identifier", "namespace", "status", "created", "params")
@@ -32,7 +33,7 @@ def _arguments(parser: ArgumentParser) -> None:
 def ls(options: Namespace, screen: Screen) -> int:
     """Print the runs that match, in order of creation."""
     ledger = open_store(options, screen)
-    runs = ledger.find(_wanted(options))
+    runs = find_as_seen(ledger, _wanted(options))
     if screen.as_json:
         screen.json([run_as_json(run) for run in runs])
     elif screen.is_terminal:
@@ -59,7 +60,7 @@ def _relpath(text: str) -> str:
 def _show(ledger: Ledger, runs: list[Run], screen: Screen) -> None:
     short = short_names(ledger)
     headings: list[str] = [*_HEADINGS]
-    rows = [_row(run, short[run.uid], status_words(ledger, run), screen) for run in runs]
+    rows = [_row(run, short[run.uid], status_words(run), screen) for run in runs]
     if not any(run.relpath for run in runs):
         for row in (headings, *rows):
             del row[_NAMESPACE]
@@ -73,9 +74,9 @@ def _row(run: Run, uid: str, status: str, screen: Screen) -> list[str]:
     return [uid, run.identifier, run.relpath or ".", status, created, run.params or ""]
 
 
-def status_words(ledger: Ledger, run: Run) -> str:
+def status_words(run: Run) -> str:
     """The status and what else a person should know at once."""
-    more = {"removed": run.removed, "divergent": run.divergent, "process gone": is_abandoned(ledger, run)}
+    more = {"removed": run.removed, "divergent": run.divergent}
     said = ", ".join(word for word, is_so in more.items() if is_so)
     return f"{run.status} ({said})" if said else str(run.status)
 

@@ -8,7 +8,6 @@ from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
 from tracker._codec.digest import SHORTEST_ACCEPTED, UID_DIGITS, shorten
-from tracker._disk import host
 from tracker._model.fold import Run
 from tracker._model.names import FORMAT, LEDGER, STORE, split_ref
 from tracker._store.index import Filter
@@ -16,7 +15,7 @@ from tracker.cli.complaints import NoStoreError, UsageError
 from tracker.cli.screen import Screen
 from tracker.errors import AmbiguousError, NotFoundError
 from tracker.ledger import Ledger, open_ledger
-from tracker.terms import RunRef, Status
+from tracker.terms import RunRef
 
 LATEST = "@latest"
 
@@ -128,12 +127,3 @@ def short_names(ledger: Ledger) -> dict[str, str]:
     uids = sorted({run.uid for run in ledger.find(Filter(removed=None))})
     around = zip(uids, ["", *uids], [*uids[1:], ""], strict=False)
     return {uid: shorten(uid, (before, after)) for uid, before, after in around}
-
-
-def is_abandoned(ledger: Ledger, run: Run) -> bool:
-    """True for a run recorded as running whose process is provably gone, as seen from this host."""
-    attempt = run.attempt
-    if attempt is None or attempt.status is not Status.RUNNING:
-        return False
-    opened = ledger.lookup.opened_by(attempt.writer)
-    return opened is not None and host.is_dead(opened, host.this_process()) is True
