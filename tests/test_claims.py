@@ -26,6 +26,7 @@ import reference
 
 from tracker import (
     ClaimedError,
+    Durability,
     Project,
     StateError,
     Status,
@@ -467,6 +468,47 @@ def test_without_hard_links_a_claim_is_an_exclusive_file(
     session.done()
 
     assert words(store) == []
+
+
+# A network file system
+
+
+def test_on_a_network_file_system_the_end_is_synced_before_the_claim_is_given_back(
+    store: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "is_network_fs", lambda _: True)
+    fast = Project(store.root, durability=Durability.OFF)
+    fast.session("train", {"a": 1}).start().done()  # seals; the next is within ten seconds
+    calls: list[str] = []
+    sync_data, unlink = durable.sync_data, durable.unlink_if_there
+    monkeypatch.setattr(durable, "sync_data", lambda fd: (calls.append("sync"), sync_data(fd))[1])
+    monkeypatch.setattr(
+        durable, "unlink_if_there", lambda path, fd: (calls.append(path), unlink(path, fd))[1]
+    )
+    fast.session("train", {"a": 2}).start().done()
+
+    (released,) = [
+        number for number, call in enumerate(calls) if call.startswith("claims/") and call[-2:] == ".1"
+    ]
+    assert calls[:released] == ["sync"]
+
+
+def test_on_a_network_file_system_a_reader_waits_for_a_later_heartbeat_or_a_day(
+    store: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with worker(store, HOLDS_ELSEWHERE) as holder:
+        assert hear(holder) == "started"
+        holder.kill()
+        holder.wait()
+    time.sleep(0.8)
+    seen = store.session("train", PARAMS)
+    assert seen.status is Status.LOST, "on a local one this host's clock is the server's"
+    monkeypatch.setattr(host, "is_network_fs", lambda _: True)
+    assert seen.status is Status.RUNNING
+    folder = store.root / ".tracker/claims"
+    (folder / f"{'f' * 32}.holder").write_bytes(b"")  # somebody else gives a sign of life
+
+    assert seen.status is Status.LOST
 
 
 # Signals
