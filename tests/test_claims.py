@@ -234,6 +234,27 @@ def test_this_process_does_not_start_a_run_twice(store: Project) -> None:
         store.session("train", PARAMS).start()
 
 
+def test_a_started_run_may_be_entered_and_a_block_not_twice(store: Project) -> None:
+    session = store.session("train", PARAMS)
+    if session.try_start():
+        with session:
+            assert session.status is Status.RUNNING
+            with pytest.raises(StateError):
+                session.__enter__()
+    assert session.is_done()
+    with session.start(), pytest.raises(StateError):
+        store.session("train", PARAMS).__enter__()
+
+    assert [attempt["status"] for attempt in state(store)["attempts"]] == ["done", "done"]
+
+
+def test_an_interruption_says_which_signal_was_heard(store: Project) -> None:
+    told = listening(store, "session.start(); os.kill(os.getpid(), signal.SIGUSR1); session.interrupt()")
+
+    assert told.returncode == 0, told.stderr
+    assert state(store)["attempts"][0]["interrupt"]["signal"] == "SIGUSR1"
+
+
 def test_attaching_claims_the_attempt_that_it_begins(store: Project) -> None:
     session = store.session("train", PARAMS).attach_files({"log": store.root / "log"})
     assert words(store) == [(1, "held")]

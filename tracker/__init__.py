@@ -25,10 +25,13 @@ from tracker.errors import (
     TrackerWarning,
     VersionError,
 )
+from tracker.grids import grid, product, zipped
 from tracker.identity import uid
 from tracker.ledger import Ledger
+from tracker.mapping import Outcome
 from tracker.project import Project
 from tracker.session import Session
+from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode
 from tracker.version import VERSION as __version__
 
@@ -42,6 +45,7 @@ __all__ = [
     "Ledger",
     "NameRefusedError",
     "NotFoundError",
+    "Outcome",
     "ParamsError",
     "ParamsWarning",
     "Project",
@@ -50,9 +54,13 @@ __all__ = [
     "Status",
     "StorageError",
     "StorageMode",
+    "Sweep",
     "TrackerError",
     "TrackerWarning",
     "VersionError",
     "__version__",
+    "grid",
+    "product",
     "uid",
+    "zipped",
 ]

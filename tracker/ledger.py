@@ -214,7 +214,7 @@ class Ledger:
             self._ensure_journal()
             while held.claim is None:
                 run = self.run(ref)
-                if unless_done and run is not None and run.status is Status.DONE:
+                if unless_done and _is_done(run):
                     return Status.DONE
                 taken = self._claims.take(ref, *_numbers(run))
                 if isinstance(taken, Rival):
@@ -224,8 +224,7 @@ class Ledger:
                     held.claim = taken
                 else:  # somebody began and ended an attempt since we read
                     self._claims.release(taken)
-            run = self.lookup.run(ref)
-            if unless_done and run is not None and run.status is Status.DONE:
+            if unless_done and _is_done(self.lookup.run(ref)):
                 self.release_claim(held)
                 return Status.DONE
             return None
@@ -248,6 +247,11 @@ class Ledger:
                 self._claims.release(claim)
             except StorageError as error:
                 warnings.warn(f"claim not given back: {error}", TrackerWarning, stacklevel=5)
+
+    def release_unused(self, held: OpenRun) -> None:
+        """Give back a claim under which nothing was begun."""
+        if not held.is_running:
+            self.release_claim(held)
 
     def is_claim_lost(self, held: OpenRun) -> bool:
         """True once another worker has taken over what `held` claims. Cost: 12 µs."""
@@ -544,6 +548,10 @@ class Ledger:
 
 def _unsealed(held: OpenRun) -> list[File]:
     return [File(file.name, file.path, None, None, file.external) for file in held.attached.values()]
+
+
+def _is_done(run: Run | None) -> bool:
+    return run is not None and run.status is Status.DONE and not run.removed
 
 
 def _numbers(run: Run | None) -> tuple[int, set[int]]:

@@ -72,11 +72,14 @@ def _is_gone(ledger: Ledger, writer: WriterId) -> bool | None:
 def superseded_by_a_start(ledger: Ledger, run: Run, held: OpenRun) -> list[AttemptId]:
     """The heads that a start sets aside: those not RUNNING, and those whose process is provably gone.
 
+    Of a removed run all: it is begun anew.
+
     Spec: spec/events.md section 4.
     """
-    return [
-        a.id for a in run.attempts if a.head and (a.status is not Status.RUNNING or _is_over(ledger, a, held))
-    ]
+    heads = [attempt for attempt in run.attempts if attempt.head]
+    if run.removed:
+        return [attempt.id for attempt in heads]
+    return [a.id for a in heads if a.status is not Status.RUNNING or _is_over(ledger, a, held)]
 
 
 def _is_over(ledger: Ledger, attempt: Attempt, held: OpenRun) -> bool:

@@ -383,8 +383,8 @@ class Lookup:
         for part in self._parts():
             refs.update(part.repeats.get(key, ()))
         runs = (self.run(ref) for ref in refs)
-        place = (identifier, relpath)
-        found = [r for r in runs if r and (r.identifier, r.relpath) == place and r.uid != key and not r.removed]
+        there = (run for run in runs if run is not None and not run.removed)
+        found = [r for r in there if (r.identifier, r.relpath) == (identifier, relpath) and r.uid != key]
         return sorted(found, key=lambda run: run.first)
 
     def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, bool]]:

@@ -6,6 +6,8 @@ Spec: spec/layout.md sections 4 to 6; spec/events.md section 3, the last paragra
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Self
 
@@ -18,7 +20,9 @@ from tracker._store.root import make_folder_at
 from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
 from tracker.ledger import Ledger, open_ledger
 from tracker.liveness import find_as_seen
+from tracker.mapping import Executor, Function, Outcome, Progress, run_all
 from tracker.session import Session
+from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
 
 _NO_PARAMS = b"{}"
@@ -172,6 +176,48 @@ class Project:
             self._ledger, self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
             _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads,
         )  # fmt: skip
+
+    # Many at once
+
+    def sweep(
+        self, identifier: str, configs: Iterable[Any], *, retry: str = "lost", wait: bool = False
+    ) -> Sweep:
+        """The runs of `configs` that are to be run: iterate, and work through each with `with run: …`.
+
+        Any number of workers, on any host that sees the root, may go through the same list; each run is
+        executed by one. `retry` says which runs that were begun before are run again: "none", "lost" (also
+        interrupted ones) or "failed" (all). With `wait` the sweep ends when others' runs have ended too.
+
+        Raises: ParamsError, whose path names the config; ValueError for another `retry`.
+        Spec: spec/claims.md section 7.
+        """
+        names.check_identifier(identifier)
+        return Sweep(partial(self._resume, identifier), configs, retry=retry, wait=wait)
+
+    def map(
+        self,
+        fn: Function,
+        configs: Iterable[Any],
+        *,
+        identifier: str | None = None,
+        executor: Executor | None = None,
+        retry: str = "lost",
+        progress: Progress | None = None,
+    ) -> list[Outcome]:
+        """Call `fn(session)` for each config that is to be run, here or by an executor, each as a run.
+
+        `executor` is anything with `submit` whose futures have `add_done_callback` and `result`. The claim is
+        taken where the function runs. What is done is skipped; an exception is recorded and stops no other.
+        `identifier` is the function's name, unless given.
+
+        Raises: ParamsError before anything is made. Cost: 20 µs for a config that is done.
+        """
+        name = names.check_identifier(getattr(fn, "__name__", "") if identifier is None else identifier)
+        session_of = partial(self._resume, name)
+        return run_all(session_of, fn, configs, executor=executor, retry=retry, progress=progress)
+
+    def _resume(self, identifier: str, params: Any) -> Session:
+        return self.session(identifier, params, ExistingRun.RESUME)
 
     def uid(self, params: Any) -> Uid:
         """The uid that a run of `params` has here. Raises: ParamsError. Cost: 4 µs."""

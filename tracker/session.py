@@ -24,14 +24,28 @@ from tracker._codec.canonical import parse
 from tracker._codec.caution import warn_about
 from tracker._disk import host
 from tracker._model import names
-from tracker._model.event import Attached, Attachment, Created, Done, End, Event, Failed, Interrupted, Started
+from tracker._model.event import (
+    Attached,
+    Attachment,
+    Created,
+    Done,
+    End,
+    Event,
+    Failed,
+    Interrupted,
+    Restored,
+    Started,
+)
 from tracker._model.fold import Attempt, Run
 from tracker._store import outputs
 from tracker._store.journal import Appended
-from tracker.claiming import Rival
+from tracker.claiming import Claim, Rival
 from tracker.errors import ClaimedError, NameRefusedError, StateError, StorageError, TrackerWarning
-from tracker.ledger import Ledger, OpenRun
+from tracker.ledger import Ledger, OpenRun, open_ledger
 from tracker.terms import AttemptId, Durability, RunRef, Status, StorageMode, Uid
+
+STARTED_ANEW = "started anew"
+"""The reason that a start gives for bringing a removed run back."""
 
 _REPEAT = "@repeat"
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -47,8 +61,9 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_begun",
+        "_claimed",
         "_durability",
-        "_has_folder",
         "_identifier",
         "_key",
         "_ledger",
@@ -85,8 +100,16 @@ class Session:
         self._mode = mode
         self._durability = durability
         self._makes_folders = makes_folders
-        self._has_folder = False
         self._open: OpenRun | None = None
+        self._claimed: Claim | None = None
+        self._begun = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes where the run is, not what this one holds of it."""
+        return _session_at, (
+            self._root, self._relpath, self._identifier, self._uid, self._key, self._text, self._mode,
+            self._durability, self._makes_folders,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Session {self.ref} in {str(self._root)!r}>"
@@ -209,7 +232,7 @@ class Session:
 
     def _make_folder(self) -> None:
         """Make the run's folder and `params.json`. On a read-only store a recorded run is only read."""
-        if self._has_folder or not self._makes_folders:
+        if not self._makes_folders or (self._open is not None and self._open.has_folder):
             return
         try:
             root_fd = self._ledger.root_fd()
@@ -220,7 +243,7 @@ class Session:
                 self._makes_folders = False
                 return
             raise
-        self._has_folder = self._opened().has_folder = True
+        self._opened().has_folder = True
 
     def _hand_out(self, path: str, name: str) -> None:
         handed = self._opened().handed
@@ -272,7 +295,7 @@ class Session:
                 )
             if not held.is_running:  # else attach_files() began it
                 self._claim_and_begin(held, lambda _: [])
-            held.was_started = True
+            held.was_started = self._begun = True
         self._ledger.listen()
         return self
 
@@ -300,14 +323,18 @@ class Session:
             held = self._opened()
             if held.is_running or held.claim is not None:
                 return False
-            return self._ledger.take_claim(self.ref, held, unless_done=True) is None
+            if self._ledger.take_claim(self.ref, held, unless_done=True) is not None:
+                return False
+            self._claimed = held.claim
+            return True
 
     def release(self) -> None:
-        """Give a claim back that was not used. Does nothing for a run that was started."""
+        """Give back the claim that this handle took, if it was not used. Once the run is begun, do nothing."""
         with self._ledger.lock:
             held = self._opened()
-            if not held.is_running:
+            if self._claimed is not None and held.claim is self._claimed and not held.is_running:
                 self._ledger.release_claim(held)
+            self._claimed = None
 
     def _claim_and_begin(self, held: OpenRun, more: Any) -> None:
         if held.claim is None:
@@ -350,12 +377,14 @@ class Session:
         return self
 
     def interrupt(self, signal_name: str | None = None) -> Self:
-        """Record the run as interrupted: told to stop, and free to be begun again. Raises: StorageError."""
+        """Record the run as interrupted: told to stop, and free to be begun again.
+
+        `signal_name` is the signal that this process heard, unless given. Raises: StorageError.
+        """
+        name = signal_name or interrupts.signal_name()
         batch = host.this_process().batch
         restarts = 0 if batch is None else batch.restarts
-        self._end(
-            lambda attempt, now, files: Interrupted(self.ref, attempt, now, files, signal_name, restarts)
-        )
+        self._end(lambda attempt, now, files: Interrupted(self.ref, attempt, now, files, name, restarts))
         return self
 
     def attach_files(self, files: Mapping[str, str | os.PathLike[str]]) -> Self:
@@ -384,7 +413,7 @@ class Session:
         """Files attached to a finished run belong to the attempt that counts."""
         run = self.run
         attempt = None if run is None else run.attempt
-        if attempt is None or attempt.status is not Status.DONE:
+        if run is None or run.removed or attempt is None or attempt.status is not Status.DONE:
             return False
         held.attempt, held.started = attempt.id, attempt.started
         held.attached = {f.name: Attachment(f.name, f.path, f.external) for f in attempt.files}
@@ -421,14 +450,19 @@ class Session:
         if held.attempt is not None:  # what was attached to an earlier attempt is not this one's
             held.attached = {}
         run = self._ledger.run(self.ref)
+        before: list[Event] = []
         created = self._created_if_new(run)
+        if created is not None:
+            before.append(created)
+        if run is not None and run.removed:
+            before.append(Restored(self.ref, STARTED_ANEW))
         supersedes = [] if run is None else liveness.superseded_by_a_start(self._ledger, run, held)
-        over = [] if run is None else liveness.taken_over(self._ledger, run, held)
+        before += [] if run is None else liveness.taken_over(self._ledger, run, held)
         number = 0 if held.claim is None else held.claim.number
         started = Started(self.ref, host.now_ms(), supersedes, number, self._mode, None)
 
         def events(attempt: AttemptId) -> list[Event]:
-            return [*([created] if created else []), *over, started, *more(attempt)]
+            return [*before, started, *more(attempt)]
 
         appended = self._ledger.append(events)
         held.attempt = f"{self._ledger.writer}-{appended.seq}"  # type: ignore[assignment]
@@ -463,7 +497,7 @@ class Session:
             self._sync(files, held)
         now = host.now_ms()
         with self._ledger.lock:
-            if held.attempt is None:
+            if held.attempt is None or (not held.is_running and self._is_removed()):
                 appended = self._begin(held, lambda attempt: [event_of(attempt, now, files)], running=False)
             else:
                 attempt = held.attempt
@@ -473,6 +507,10 @@ class Session:
             self._warn_if_lost(held)
             self._ledger.set_running(self.ref, held, is_running=False)
             self._write_manifest(held, appended)
+
+    def _is_removed(self) -> bool:
+        run = self.run
+        return run is not None and run.removed
 
     def _warn_if_lost(self, held: OpenRun) -> None:
         if self._ledger.is_claim_lost(held):
@@ -511,7 +549,12 @@ class Session:
     # As a context
 
     def __enter__(self) -> Self:
-        return self.start()
+        is_begun = self._begun and self._opened().was_started  # by start() or try_start() of this handle
+        self._begun = False
+        if not is_begun:
+            self.start()
+            self._begun = False
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
@@ -525,6 +568,24 @@ class Session:
             self.interrupt(interrupts.signal_name())
         else:
             self.error(exception)
+
+
+def _session_at(
+    root: Path,
+    relpath: str,
+    identifier: str,
+    uid: Uid,
+    key: Uid | None,
+    text: bytes,
+    mode: StorageMode,
+    durability: Durability,
+    makes_folders: bool,
+) -> Session:
+    """A handle that came from another process."""
+    return Session(
+        open_ledger(root), root, relpath, identifier, uid, key, text, mode, durability,
+        makes_folders=makes_folders,
+    )  # fmt: skip
 
 
 def _caller_level() -> int:

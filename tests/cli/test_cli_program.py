@@ -32,7 +32,8 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 def test_these_are_the_commands() -> None:
     assert set(subparsers()) == {
-        "ls", "show", "log", "params", "path", "hash", "verify", "rebuild", "demo",
+        "ls", "show", "log", "params", "path", "hash", "todo",
+        "verify", "rebuild", "demo",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_sessions import ONE, TENTH, Call, fill
 
-from tracker.cli.progress import Bar
+from tracker.progress import Bar
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 BLOCKED = [False, True]

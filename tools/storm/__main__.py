@@ -11,7 +11,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.storm import calls, copies, flips, full, kills, places, rsyncs, writers
+from tools.storm import (
+    calls,
+    copies,
+    flips,
+    full,
+    kills,
+    places,
+    rsyncs,
+    sweeps,
+    writers,
+)
 from tools.storm.tally import Tally
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
@@ -23,6 +33,7 @@ KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
     "looks": lambda folder, asked: calls.storm(folder, asked.count, asked.seed, calls.LOOKS),
     "places": lambda folder, asked: places.storm(folder, asked.seed),
     "rsync": lambda folder, asked: rsyncs.storm(folder, asked.seconds or 60.0, asked.seed),
+    "sweeps": lambda folder, asked: sweeps.storm(folder, asked.count or 500, asked.seed),
     "syncs": lambda folder, asked: calls.storm(folder, asked.count, asked.seed, calls.SYNCS),
     "writers": lambda folder, asked: writers.storm(folder, asked.count or 5_000, asked.seed),
 }

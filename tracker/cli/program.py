@@ -19,6 +19,7 @@ from tracker.cli.history import LOG
 from tracker.cli.run import PARAMS, PATH, SHOW
 from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
+from tracker.cli.todo import TODO
 from tracker.project import Project
 from tracker.version import VERSION
 
@@ -56,7 +57,10 @@ example:
     demo,
 )
 
-COMMANDS = (LS, SHOW, LOG, PARAMS, PATH, HASH, VERIFY, REBUILD, DEMO)
+COMMANDS = (
+    *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
+    *(VERIFY, REBUILD, DEMO),
+)
 
 
 _FORM: dict[str, Any] = {"allow_abbrev": False, "formatter_class": RawDescriptionHelpFormatter}

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from tracker._disk import host
-from tracker.cli.progress import Bar
 from tracker.cli.table import Rows, Styles, format_table, painted
 from tracker.cli.words import age, iso_time, local_time, printable, size
+from tracker.progress import Bar
 
 _LABEL = 12
 

@@ -1,4 +1,4 @@
-"""A line on standard error that says how far a long reading is. Knows nothing of what is read."""
+"""A line on standard error that says how far a long work is. Knows nothing of the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERY_S = 0.1
 
 
 class Bar:
-    """Call it with what is read and how much of how much is done. Leaving it clears the line."""
+    """Call it with what is done and how much of how much. Leaving it clears the line."""
 
     def __init__(self, err: TextIO, *, is_on: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._err = err
