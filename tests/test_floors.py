@@ -37,6 +37,7 @@ FLOORS = {
     "ledger": 5.2,  # the reader's half is below the half that orders writes
     "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
+    "trash": 6.0,
     "session": 6.0,
     "sweep": 6.5,
     "mapping": 6.6,
@@ -75,6 +76,7 @@ DOORS = {
         "_model/event": "Structs and the msgpack coders",
         "_model/fold": "Structs",
         "_model/manifest": "Structs and the JSON coders",
+        "_model/removal": "Structs",
         "_store/index": "Structs and the coder of its blobs",
         "_store/journal": "Structs",
         "_store/segments": "Structs",
@@ -84,9 +86,15 @@ DOORS = {
         "mapping": "Structs, which any engine can send",
         "liveness": "Structs",
         "check/findings": "Structs",
+        "check/recovery": "Structs",
+        "check/set_aside": "Structs",
         "check/reading": "Structs",
+        "trash/belongings": "Structs",
+        "trash/moves": "Structs",
+        "trash/purge": "Structs",
         "cli/complaints": "names its errors",
         "cli/health": "Structs as dicts, to print",
+        "cli/keeping": "Structs as dicts, to print",
     },
     "portalocker": {"_disk/lock": "the only lock"},
     "sqlite3": {

@@ -32,8 +32,8 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 def test_these_are_the_commands() -> None:
     assert set(subparsers()) == {
-        "ls", "show", "log", "params", "path", "hash", "todo",
-        "verify", "rebuild", "demo",
+        "ls", "show", "log", "params", "path", "hash", "todo", "rm", "restore", "gc",
+        "verify", "repair", "rebuild", "demo",
     }  # fmt: skip
 
 

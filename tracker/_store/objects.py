@@ -12,20 +12,26 @@ from collections.abc import Iterator
 from tracker._codec.digest import digest
 from tracker._disk import durable
 from tracker._model.names import OBJECTS, object_path, parse_object_path
+from tracker._store.quarantine import quarantine
 from tracker.errors import DamagedError, NotFoundError
 from tracker.terms import Digest
 
 
 def put_object(store_fd: int, data: bytes) -> Digest:
-    """Keep `data`; return its digest. An object that is there already is left alone.
+    """Keep `data`; return its digest. An object that is there already and whole is left alone.
 
-    System calls: create tmp, write, fsync, close, rename, fsync folder. Crash states: nothing, or a
-    `tmp-…`, or the whole object. Raises: StorageError.
+    One that holds other bytes is moved to the quarantine, and `data` takes its place.
+
+    System calls: [read], create tmp, write, fsync, close, rename, fsync folder. Crash states: nothing, or a
+    `tmp-…`, or the whole object; where there was a damaged one, that, or nothing and the quarantine.
+    Raises: StorageError.
     """
     name = digest(data)
     path = object_path(name)
     if durable.exists(path, store_fd):
-        return name
+        if durable.read_file(path, store_fd) == data:
+            return name
+        quarantine(store_fd, path)
     for made in durable.make_folders(path.rpartition("/")[0], store_fd):
         durable.sync_folder(made.rpartition("/")[0], store_fd)
     durable.publish(path, data, store_fd)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker._codec.digest import digest
 from tracker._codec.frame import file_hash
@@ -17,11 +18,13 @@ from tracker._model import names
 from tracker._model.event import Done, Failed, File, Interrupted
 from tracker._model.fold import Run, Stamp, run_of
 from tracker._model.names import STORE
+from tracker._model.removal import Removal, removal_of
 from tracker._store import manifests, objects, outputs
-from tracker.check.findings import CURE_REBUILD, Finding, Progress, damage, incomplete, note
+from tracker.check.findings import CURE_REBUILD, CURE_REPAIR, Finding, Progress, damage, incomplete, note
 from tracker.check.reading import Reading, implied_manifests
+from tracker.check.set_aside import Trashed
 from tracker.errors import StorageError
-from tracker.terms import Status, StorageMode
+from tracker.terms import RunRef, Status, StorageMode
 
 _RUN_FOLDER = re.compile(r"[0-9a-f]{32}")
 _PREFIXED_PARAMS = re.compile(rf"([0-9a-f]{{32}})_{re.escape(names.PARAMS)}")
@@ -44,7 +47,9 @@ def iter_objects(store_fd: int, reading: Reading, *, full: bool) -> Iterator[Fin
     for path in sorted(there) if full else []:
         name = names.parse_object_path(path)
         if name is not None and _digest_at(path, store_fd) != name:
-            yield damage("object-damaged", f"{STORE}/{path}", "its bytes are not those its name says")
+            what = "its bytes are not those its name says"
+            cure = f"{CURE_REPAIR}, which sets it aside, and copy the tree again"
+            yield damage("object-damaged", f"{STORE}/{path}", what, cure)
 
 
 def _digest_at(path: str, store_fd: int) -> str | None:
@@ -67,7 +72,7 @@ def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
             is_cut = durable.is_cut_short(data, implied_manifests(reading, name.uid).get(path, b""))
             kind = incomplete if is_cut else damage
             what = "a crash cut it short" if is_cut else "its bytes are not those its name says"
-            yield kind("manifest-damaged", f"{STORE}/{path}", what, CURE_REBUILD)
+            yield kind("manifest-damaged", f"{STORE}/{path}", what, CURE_REPAIR)
 
 
 def iter_unrecorded(root: Path, reading: Reading) -> Iterator[Finding]:
@@ -117,70 +122,92 @@ def _judge_params(root_fd: int, path: str, text: bytes) -> Iterator[Finding]:
     if data == text:
         return
     if durable.is_cut_short(data, text):
-        yield incomplete("params-cut", path, "a crash cut it short", "any session of the run writes it anew")
+        yield incomplete("params-cut", path, "a crash cut it short", CURE_REPAIR)
         return
-    what = "it does not hold the params its folder is named by"
-    yield damage("params-altered", path, what, "remove it: any session of the run writes it anew")
+    yield damage("params-altered", path, "it does not hold the params its folder is named by", CURE_REPAIR)
 
 
-def iter_sealed(root: Path, runs: list[Run], progress: Progress) -> Iterator[Finding]:
+def iter_sealed(
+    root: Path, reading: Reading, runs: list[Run], trashed: Trashed, progress: Progress
+) -> Iterator[Finding]:
     """Files that are not as the newest seal of their path says. Older seals are superseded, not violated.
 
-    Files of a run that is being executed now are left alone.
+    Files of a run that is being executed now are left alone; those of a removed one are looked for in the
+    trash too; what was purged, or left behind by a start anew, is not looked for.
     Cost: one read and one BLAKE3 pass over every sealed file.
     """
-    newest = _newest_seals(runs)
-    total = sum(file.size or 0 for _, file in newest.values())
+    newest = _newest_seals(runs, {run.ref: removal_of(reading.state.runs[run.ref]) for run in runs})
+    total = sum(seal.file.size or 0 for seal in newest.values())
     done = 0
     for path in sorted(newest):
-        _, file = newest[path]
-        yield from _judge_file(root, file)
-        done += file.size or 0
+        seal = newest[path]
+        yield from _judge_file(root, seal, trashed)
+        done += seal.file.size or 0
         progress("sealed files", done, total)
 
 
-def _newest_seals(runs: list[Run]) -> dict[str, tuple[Stamp, File]]:
-    newest: dict[str, tuple[Stamp, File]] = {}
+class _Seal(NamedTuple):
+    stamp: Stamp
+    file: File
+    run: Run
+
+
+def _newest_seals(runs: list[Run], removals: dict[RunRef, Removal]) -> dict[str, _Seal]:
+    newest: dict[str, _Seal] = {}
     busy: set[str] = set()
     for run in runs:
+        given_up = removals[run.ref].given_up
         for attempt in run.attempts:
             end, stamp = attempt.end, attempt.end_stamp
             if attempt.status is Status.RUNNING:
                 busy.add(run.ref)
             if not isinstance(end, (Done, Failed, Interrupted)) or stamp is None:
                 continue
+            if given_up is not None and stamp < given_up:
+                continue
             for file in end.files:
-                if file.path not in newest or newest[file.path][0] < stamp:
-                    newest[file.path] = (stamp, file)
+                if file.path not in newest or newest[file.path].stamp < stamp:
+                    newest[file.path] = _Seal(stamp, file, run)
     being_written = {f.path for run in runs if run.ref in busy for a in run.attempts for f in a.files}
     return {
-        path: seal for path, seal in newest.items() if path not in being_written and seal[1].size is not None
+        path: seal
+        for path, seal in newest.items()
+        if path not in being_written and seal.file.size is not None
     }
 
 
-def _judge_file(root: Path, file: File) -> Iterator[Finding]:
-    place = os.path.join(root, file.path)
+def _judge_file(root: Path, seal: _Seal, trashed: Trashed) -> Iterator[Finding]:
+    file, run = seal.file, seal.run
+    in_trash = trashed.place_of(run.ref, file.path)
+    if in_trash is None or (not run.removed and os.path.lexists(root / file.path)):
+        yield from _judge_bytes(root, file.path, file)
+        return
+    if not run.removed:
+        what = f"its run {run.ref} was restored, and it is in the trash still"
+        yield incomplete("in-trash", file.path, what, "run `tracker restore` of the run again")
+    yield from _judge_bytes(root, in_trash, file)
+
+
+def _judge_bytes(root: Path, path: str, file: File) -> Iterator[Finding]:
     try:
-        size, found = outputs.hash_file(place)
+        size, found = outputs.hash_file(os.path.join(root, path))
     except FileNotFoundError:
         if file.external:
-            yield note("external-missing", file.path, "an external file is not on this machine")
+            yield note("external-missing", path, "an external file is not on this machine")
         else:
             what = "sealed, and not here"
             yield incomplete(
-                "file-missing", file.path, what, "copy the tree again, or run it again if it was removed"
+                "file-missing", path, what, "copy the tree again, or run it again if it was removed"
             )
         return
     except OSError as error:
-        yield damage("unreadable", file.path, f"{error.strerror or error}", "give this user the right to it")
+        yield damage("unreadable", path, f"{error.strerror or error}", "give this user the right to it")
         return
     if size != file.size or (file.digest is not None and found != file.digest):
         what = f"{size} bytes of BLAKE3 {found.hex()[:16]}…, sealed as {file.size} bytes"
         if file.digest is not None:
             what += f" of {file.digest.hex()[:16]}…"
-        yield damage(
-            "file-altered", file.path, what, "copy it from another copy of the tree, or run it again"
-        )
+        yield damage("file-altered", path, what, "copy it from another copy of the tree, or run it again")
 
 
 def runs_of(reading: Reading) -> list[Run]:

@@ -52,11 +52,32 @@ class Report(Struct, frozen=True):
 
 
 class Rebuilt(Struct, frozen=True):
-    """What rebuild made."""
+    """What rebuild made.
+
+    `unmatched` are manifests of frames that are not here, which rebuild leaves as they are; `recovered` those
+    that this call took into the ledger, or of which it noted that the ledger knows better.
+    """
 
     runs: int
     manifests_written: int
     manifests_kept: int
+    unmatched: list[str] = []
+    recovered: list[str] = []
+
+
+class Mend(Struct, frozen=True):
+    """One thing that repair does, or would. `path` is relative to the root."""
+
+    code: str
+    path: str
+    what: str
+
+
+class Repaired(Struct, frozen=True):
+    """What repair did, or would, and what the system refused, with its reason."""
+
+    mended: list[Mend]
+    refused: list[Mend]
 
 
 Progress = Callable[[str, int, int], None]
@@ -69,6 +90,9 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 CURE_COPY = "copy it again from another copy of the tree"
 CURE_REBUILD = "run `tracker rebuild`"
+CURE_REPAIR = "run `tracker repair`"
+CURE_MERGE = "run `tracker merge COPY` with another copy of the tree; what is good in it counts"
+CURE_LOST_LOG = "copy the tree again, or run `tracker rebuild --lost-log`, which takes its run from it"
 
 
 def damage(code: str, path: str, what: str, cure: str = CURE_COPY) -> Finding:

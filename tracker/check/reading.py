@@ -28,7 +28,7 @@ from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._model.names import LEDGER, STORE, is_month, is_temporary, parse_segment_name, split_ref
 from tracker._store import segments
 from tracker._store.segments import Segment, SegmentFile
-from tracker.check.findings import Finding, Progress, damage, incomplete, note
+from tracker.check.findings import CURE_MERGE, CURE_REPAIR, Finding, Progress, damage, incomplete, note
 from tracker.errors import DamagedError, StorageError
 from tracker.terms import AttemptId, RunRef, Uid, WriterId
 
@@ -117,7 +117,7 @@ def _shown(place: SegmentFile) -> str:
 
 def _ghost(place: SegmentFile) -> Finding:
     what = "hidden by the sealed segment of the same writer and number"
-    return note("ghost", _shown(place), what, "the next writer unlinks it")
+    return note("ghost", _shown(place), what, f"the next writer unlinks it, or {CURE_REPAIR}")
 
 
 def _take(reading: Reading, segment: Segment, forks: set[bytes]) -> None:
@@ -146,7 +146,7 @@ def _judge_segment(segment: Segment) -> list[Finding]:
     path, scan = _shown(segment.place), segment.scan
     if segment.damage:
         what = f"byte {scan.end}: {segment.damage}; {len(scan.salvaged)} later frames salvaged"
-        return [damage("segment-damaged", path, what)]
+        return [damage("segment-damaged", path, what, CURE_MERGE)]
     if scan.verdict is Verdict.TORN:
         what = f"{segment.size_bytes - scan.end} bytes after byte {scan.end} are a torn tail: {scan.why}"
         return [

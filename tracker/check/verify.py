@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from tracker._disk import durable
 from tracker._model.names import FORMAT, LEDGER, STORE
 from tracker._store.root import FORMAT_BYTES, check_format
-from tracker.check import files, replay
-from tracker.check.findings import Finding, Level, Progress, Report, damage, incomplete, no_progress
+from tracker.check import files, replay, set_aside
+from tracker.check.findings import (
+    CURE_REPAIR,
+    Finding,
+    Level,
+    Progress,
+    Report,
+    damage,
+    incomplete,
+    no_progress,
+)
 from tracker.check.reading import Reading, read_ledger, read_names
 from tracker.errors import DamagedError, NotFoundError
 from tracker.ledger import Ledger
@@ -62,9 +71,9 @@ def _iter_format(ledger: Ledger) -> Iterator[Finding]:
         data = durable.read_file(path, root_fd)
         check_format(data, os.path.join(ledger.root, path))
         if data != FORMAT_BYTES:
-            yield incomplete("format-cut", path, "a crash cut it short", "the next writer mends it")
+            yield incomplete("format-cut", path, "a crash cut it short", CURE_REPAIR)
     except FileNotFoundError:
-        yield incomplete("format-missing", path, "it is not here", "copy the tree again")
+        yield incomplete("format-missing", path, "it is not here", CURE_REPAIR)
     except DamagedError as error:
         yield damage("format-damaged", path, error.why, error.cure)
     finally:
@@ -78,12 +87,15 @@ def _iter_disk(
     yield from files.iter_objects(store_fd, reading, full=full)
     yield from files.iter_manifests(store_fd, reading)
     yield from files.iter_unrecorded(ledger.root, reading)
+    yield from set_aside.iter_quarantined(store_fd)
+    trashed = set_aside.read_trash(store_fd, reading)
+    yield from set_aside.iter_trash(trashed)
     if not full:
         return
     runs = files.runs_of(reading)
     root_fd = durable.open_root(str(ledger.root))
     try:
         yield from files.iter_params(root_fd, runs, progress)
-        yield from files.iter_sealed(ledger.root, runs, progress)
+        yield from files.iter_sealed(ledger.root, reading, runs, trashed, progress)
     finally:
         durable.close_read(root_fd)

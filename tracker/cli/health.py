@@ -7,7 +7,7 @@ from collections import Counter
 
 from msgspec.structs import asdict
 
-from tracker.check import Finding, Level, Report, rebuild, verify
+from tracker.check import Finding, Level, Rebuilt, Report, rebuild, verify
 from tracker.cli.command import Command
 from tracker.cli.screen import Screen
 from tracker.cli.selection import open_store
@@ -53,15 +53,27 @@ def _finding_text(finding: Finding, *, colour: bool) -> str:
 
 def rebuild_store(options: Namespace, screen: Screen) -> int:
     """Make manifests and index anew, and say what was made."""
-    rebuilt = rebuild(open_store(options, screen), screen.bar)
+    rebuilt = rebuild(open_store(options, screen), screen.bar, lost_log=options.lost_log)
     if screen.as_json:
         screen.json(asdict(rebuilt))
     elif screen.is_terminal:
-        made = f"{rebuilt.manifests_written} manifests written, {rebuilt.manifests_kept} kept"
-        screen.write(f"{rebuilt.runs} runs: {made}, and the index\n")
+        _show_rebuilt(rebuilt, screen)
     else:
-        screen.rows((), ((name, str(number)) for name, number in asdict(rebuilt).items()))
+        facts = asdict(rebuilt)
+        paths = [(name, path) for name in ("unmatched", "recovered") for path in facts.pop(name)]
+        screen.rows((), [*((name, str(number)) for name, number in facts.items()), *paths])
     return 0
+
+
+def _show_rebuilt(rebuilt: Rebuilt, screen: Screen) -> None:
+    made = f"{rebuilt.manifests_written} manifests written, {rebuilt.manifests_kept} kept"
+    screen.write(f"{rebuilt.runs} runs: {made}, and the index\n")
+    for path in rebuilt.recovered:
+        screen.write(f"recovered from {printable(path)}\n")
+    for path in rebuilt.unmatched:
+        screen.write(f"not in the ledger: {printable(path)}\n")
+    if rebuilt.unmatched:
+        screen.write("copy the lost segments, or take these runs back: `tracker rebuild --lost-log`\n")
 
 
 def _verify_arguments(parser: ArgumentParser) -> None:
@@ -74,8 +86,9 @@ def _verify_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(level=Level.QUICK)
 
 
-def _no_arguments(parser: ArgumentParser) -> None:
-    """A command without arguments of its own."""
+def _rebuild_arguments(parser: ArgumentParser) -> None:
+    about = "first take the runs of manifests whose segments are lost into the ledger again"
+    parser.add_argument("--lost-log", action="store_true", help=about)
 
 
 VERIFY = Command(
@@ -99,10 +112,13 @@ REBUILD = Command(
     "manifests and index anew, from the ledger",
     """\
 Writes manifests that are not here, and the index, which lies outside the tree;
-nothing else. No answer of this program depends on it.
+nothing else. No answer of this program depends on it. Where segments of the
+ledger are lost for good, the manifests of their frames are named as unmatched,
+and --lost-log takes their runs back: once, however often it is done.
 
-example:
-  tracker rebuild --json""",
-    _no_arguments,
+examples:
+  tracker rebuild --json
+  tracker rebuild --lost-log && tracker verify --replay""",
+    _rebuild_arguments,
     rebuild_store,
 )

@@ -16,6 +16,7 @@ from tracker.cli.demo import DEFAULT_ROOT, run_demo, why_not
 from tracker.cli.hashing import HASH
 from tracker.cli.health import REBUILD, VERIFY
 from tracker.cli.history import LOG
+from tracker.cli.keeping import GC, REPAIR, RESTORE, RM
 from tracker.cli.run import PARAMS, PATH, SHOW
 from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
@@ -59,7 +60,7 @@ example:
 
 COMMANDS = (
     *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(VERIFY, REBUILD, DEMO),
+    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, DEMO),
 )
 
 
