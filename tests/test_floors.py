@@ -32,6 +32,7 @@ FLOORS = {
     "interrupts": 5.0,
     "claiming": 5.0,
     "filling": 5.0,
+    "query": 5.0,  # text to SQL; whoever asks the index is above
     "lookup": 5.1,  # asks the index that filling fills
     "watch": 5.1,  # wakes for what claiming asks
     "ledger": 5.2,  # the reader's half is below the half that orders writes
@@ -89,6 +90,8 @@ DOORS = {
         "check/recovery": "Structs",
         "check/set_aside": "Structs",
         "check/reading": "Structs",
+        "query/hints": "Structs",
+        "query/tree": "Structs",
         "trash/belongings": "Structs",
         "trash/moves": "Structs",
         "trash/purge": "Structs",

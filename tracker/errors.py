@@ -40,6 +40,29 @@ class NameRefusedError(TrackerError, ValueError):
         self.cure = cure
 
 
+class QueryError(TrackerError, ValueError):
+    """A query that means nothing. `column` is a 0-based offset into `text`; the message counts from 1.
+
+    Spec: docs/queries.md.
+    """
+
+    def __init__(self, text: str, column: int, expected: str, suggestion: str | None = None) -> None:
+        meant = f"; did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(f"query column {column + 1}: expected {expected}{meant}: {_around(text, column)}")
+        self.text = text
+        self.column = column
+        self.expected = expected
+        self.suggestion = suggestion
+
+
+def _around(text: str, column: int, width: int = 80) -> str:
+    """At most `width` characters of `text` near `column`, on one line."""
+    start = max(0, min(column - width // 2, len(text) - width))
+    cut = text[start : start + width]
+    line = "".join(c if c.isprintable() else " " for c in cut)
+    return ("…" if start else "") + line + ("…" if start + width < len(text) else "")
+
+
 class StateError(TrackerError, RuntimeError):
     """The run's status does not allow what was asked."""
 

@@ -1,0 +1,50 @@
+"""Which fields a query names, and which known name a mistyped one is nearest to. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from tracker.query.tree import And, Comparison, Expression, Field, Not, Or, Path, Query, Space, format_field
+
+
+class FieldUse(Struct, frozen=True):
+    """A field where a query names it; `column` is a 0-based offset into the query's text."""
+
+    space: Space
+    path: Path
+    column: int
+
+    @property
+    def text(self) -> str:
+        """The field as a query names it."""
+        return format_field(Field(self.space, self.path))
+
+
+def fields_of(query: Query) -> list[FieldUse]:
+    """Every use of a field, in the order of the text."""
+    found = {FieldUse(field.space, field.path, field.column) for field in _iter_fields(query.root)}
+    return sorted(found, key=lambda use: use.column)
+
+
+def _iter_fields(expression: Expression) -> Iterator[Field]:
+    match expression:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _iter_fields(part)
+        case Not(part):
+            yield from _iter_fields(part)
+        case Comparison(field, _, Field() as other):
+            yield from (field, other)
+        case _:
+            yield expression.field
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was most likely meant to be; None if it is like none, or is one itself."""
+    by_folded = {text.casefold(): text for text in sorted(known, reverse=True)}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    found = by_folded[close[0]] if close else None
+    return None if found == name else found
