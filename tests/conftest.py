@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "spec"))
 
@@ -28,6 +29,9 @@ from tracker._store.index import Filter
 Json = dict[str, Any]
 
 _numbers = itertools.count()
+
+settings.register_profile("busy", deadline=None)  # a machine may be busy; what hangs is found otherwise
+settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:

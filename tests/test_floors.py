@@ -36,6 +36,8 @@ FLOORS = {
     "lookup": 5.1,  # asks the index that filling fills
     "watch": 5.1,  # wakes for what claiming asks
     "ledger": 5.2,  # the reader's half is below the half that orders writes
+    "seen": 5.4,  # tells LOST from RUNNING in what queries are asked of
+    "runs": 6.5,
     "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
     "trash": 6.0,
@@ -86,6 +88,7 @@ DOORS = {
         "ledger": "Structs",
         "mapping": "Structs, which any engine can send",
         "liveness": "Structs",
+        "runs/collection": "Structs",
         "check/findings": "Structs",
         "check/recovery": "Structs",
         "check/set_aside": "Structs",
@@ -102,6 +105,7 @@ DOORS = {
     "portalocker": {"_disk/lock": "the only lock"},
     "sqlite3": {
         "_store/index": "the index",
+        "_store/relation": "queries over the index's connection",
         "lookup": "sqlite3.Error alone: an unfit index is dropped",
         "cli/complaints": "sqlite3.Error alone: an unfit index is a line, not a traceback",
     },

@@ -19,6 +19,7 @@ from tracker.errors import (
     NotFoundError,
     ParamsError,
     ParamsWarning,
+    QueryError,
     StateError,
     StorageError,
     TrackerError,
@@ -30,6 +31,7 @@ from tracker.identity import uid
 from tracker.ledger import Ledger
 from tracker.mapping import Outcome
 from tracker.project import Project
+from tracker.runs import Runs
 from tracker.session import Session
 from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode
@@ -49,6 +51,8 @@ __all__ = [
     "ParamsError",
     "ParamsWarning",
     "Project",
+    "QueryError",
+    "Runs",
     "Session",
     "StateError",
     "Status",

@@ -5,14 +5,14 @@ Knows which files the index was made of and which lie there. Writes nothing belo
 Spec: spec/layout.md section 7; spec/log.md section 4, "Which files count".
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import Struct
 
 from tracker._disk import durable
 from tracker._model.fold import State, absorb, collector_paused
 from tracker._store import segments
-from tracker._store.index import Cover, Index
+from tracker._store.index import BULK_BYTES, Cover, Index
 from tracker._store.segments import Segment, SegmentFile
 
 _CHUNK_BYTES = 16 << 20
@@ -80,7 +80,11 @@ def fill_index(
         if plan.rebuild:
             index.clear()
         hidden = segments.choose(files)[1]
+        is_bulk = (plan.rebuild or not covers) and sum(_sizes(plan.read, ledger_fd)) >= BULK_BYTES
+        if is_bulk:
+            index.begin_bulk()
         made = Filling(index, ledger_fd, progress).read(plan.read, hidden)
+        index.end_bulk()
         index.set_covers(made)
 
 
@@ -106,7 +110,7 @@ class Filling:
     def read(self, files: Sequence[SegmentFile], hidden: Sequence[SegmentFile]) -> list[Cover]:
         """Read all, write the rows, and say what they cover."""
         forks = self._forks(files)
-        total = sum(_size_of(file.path, self._ledger_fd) for file in files)
+        total = sum(_sizes(files, self._ledger_fd))
         made: list[Cover] = []
         done = 0
         with collector_paused():
@@ -127,6 +131,8 @@ class Filling:
     def _take(self, segment: Segment, forks: set[bytes]) -> Cover:
         for frame, events, fork, proven in segments.iter_events(segment, forks):
             absorb(self._state, events, frame.clock, segment.writer, frame.seq, fork=fork, proven=proven)
+        if segment.opened is not None:
+            self._index.set_writer(segment.opened.writer, segment.opened.host, segment.opened.user)
         if segment.scan.frames:
             self._clock = max(self._clock, segment.scan.frames[-1].clock)
         self._pending_bytes += segment.size_bytes
@@ -138,6 +144,10 @@ class Filling:
         self._index.absorb(self._state, self._clock)
         self._state = State()
         self._pending_bytes = 0
+
+
+def _sizes(files: Sequence[SegmentFile], ledger_fd: int) -> Iterator[int]:
+    return (_size_of(file.path, ledger_fd) for file in files)
 
 
 def _size_of(path: str, ledger_fd: int) -> int:

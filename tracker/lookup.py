@@ -20,6 +20,7 @@ from tracker._model.fold import History, Run, Stamp, State, absorb, join, run_of
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._store import segments
 from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
+from tracker._store.relation import Relation
 from tracker._store.root import check_format, refuse_another_format
 from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
@@ -59,6 +60,7 @@ class Lookup:
         self._pinned = False
         self._listing: Listing | None = None
         self._index: Index | None = None
+        self._relation: tuple[Index, Relation] | None = None
         self._covers: dict[str, Cover] = {}
         self._damaged: dict[str, tuple[int, int]] = {}
         self._tails: dict[str, LiveTail] = {}
@@ -405,6 +407,28 @@ class Lookup:
         """The runs that match, in the order of their first events. Cost: 15 µs a run."""
         runs = [run_of(ref, history, unproven=unproven) for ref, history, unproven in self.histories(wanted)]
         return sorted(runs, key=lambda run: run.first)
+
+    def relation(self) -> Relation:
+        """What queries are asked of, with the index's rows. Made anew with the index."""
+        self._open_index_if_none()
+        assert self._index is not None, "an index is always to be had, in memory at worst"
+        if self._relation is None or self._relation[0] is not self._index:
+            self._relation = self._index, Relation(self._index.connection)
+        return self._relation[1]
+
+    def _open_index_if_none(self) -> None:
+        if self._index is not None:
+            return
+        if self.store_fd < 0:  # nothing was recorded here, and nothing is made by asking
+            self._index = Index(None)
+            return
+        self._open_index()
+        self._refill()
+
+    def otherwise(self) -> set[RunRef]:
+        """The runs that the index lacks or may tell otherwise than they are now: live ones, RUNNING ones."""
+        refs = {ref for part in self._parts() for ref in part.runs}
+        return refs | set(self._ask(lambda index: index.running()) or ())
 
     def with_uid(self, uid: str, relpath: str) -> set[RunRef]:
         """The runs of a namespace that share a uid, and so a folder."""

@@ -329,7 +329,7 @@ class Session:
             return True
 
     def release(self) -> None:
-        """Give back the claim that this handle took, if it was not used. Once the run is begun, do nothing."""
+        """Give back the claim that this handle took, if it was not used. Does nothing once a run is begun."""
         with self._ledger.lock:
             held = self._opened()
             if self._claimed is not None and held.claim is self._claimed and not held.is_running:

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from tracker._codec.canonical import twin_key
+from tracker._codec.canonical import format_tree, twin_key
 from tracker._codec.digest import digest, uid_of
-from tracker._model.event import Rule, RunEvent
+from tracker._model.event import Created, Rule, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, join, run_of, still_unproven
 from tracker._model.names import fold_name, run_ref, split_ref
 from tracker.terms import RunRef, Status, WriterId
 
-VERSION = 2
+VERSION = 3
 BUSY_S = 120.0
 OPENING_S = 5.0
 """How long others may be waited for: when a transaction is begun, and when the file is opened."""
@@ -33,17 +33,29 @@ create table covers(path text primary key, size integer, mtime_ns integer, damag
 create table runs(
     id integer primary key, uid text, identifier text, relpath text, key text, status text, mode text,
     params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven blob,
-    twin text);
+    twin text, attempts integer, by text, started_ms integer, ended_ms integer, tags text, summary text);
+create table writers(writer text primary key, host text, user text) without rowid;
 create table histories(id integer primary key, events blob);
 create table rules(
     clock integer, writer text, seq integer, pos integer, fork text, kind text, path text, value text,
     primary key(clock, writer, seq, pos, fork)) without rowid;
-create index runs_uid on runs(uid, identifier, relpath);
-create index runs_repeats on runs(key) where key <> uid;
-create index runs_clock on runs(clock);
-create index runs_twins on runs(twin) where twin is not null;
 create table spellings(kind text, folded text, text text, primary key(kind, folded, text)) without rowid;
 """
+
+_ORDERS = {
+    "runs_uid": "runs(uid, identifier, relpath)",
+    "runs_repeats": "runs(key) where key <> uid",
+    "runs_clock": "runs(clock)",
+    "runs_twins": "runs(twin) where twin is not null",
+    "runs_running": "runs(id) where status = 'running'",
+}
+"""The B-trees beside the tables. A bulk of rows is written without them and they are made behind it."""
+
+BULK_BYTES = 4 << 20
+"""A fill of so many bytes into an empty index is a bulk."""
+
+_BULK_RUNS = 2_000_000
+_LATER_RUNS = 50_000
 
 _PRAGMAS = ("journal_mode = wal", "synchronous = normal", "temp_store = memory", "cache_size = -32768")
 
@@ -65,9 +77,9 @@ class Row(NamedTuple):
     params: str | None
 
 
-_INSERT_RUN = f"insert or replace into runs values ({', '.join('?' * 15)})"
+_INSERT_RUN = f"insert or replace into runs values ({', '.join('?' * 21)})"
 _SELECT_HISTORY = (
-    "select r.id, h.events, r.unproven from runs r join histories h on h.id = r.id "
+    "select r.id, r.params, h.events, r.unproven from runs r join histories h on h.id = r.id "
     "where uid = ? and identifier = ? and relpath = ?"
 )
 _SELECT_ROW = (
@@ -76,7 +88,7 @@ _SELECT_ROW = (
 )
 _histories_encoder = msgspec.msgpack.Encoder()
 _stamps_decoder = msgspec.msgpack.Decoder(list[Stamp])
-_histories_decoder = msgspec.msgpack.Decoder(list[tuple[Stamp, RunEvent]])
+_histories_decoder = msgspec.msgpack.Decoder(tuple[bool, list[tuple[Stamp, RunEvent]]])
 
 
 class _Filled(NamedTuple):
@@ -86,6 +98,9 @@ class _Filled(NamedTuple):
     run: Run
     history: History
     unproven: set[Stamp]
+
+
+_NONE: set[Stamp] = set()
 
 
 class Filter(Struct, frozen=True):
@@ -124,6 +139,7 @@ class Index:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
+        self._bulk: _Bulk | None = None
         self._db = sqlite3.connect(
             path or ":memory:",
             timeout=OPENING_S,
@@ -147,6 +163,7 @@ class Index:
                 self._db.execute(f'drop table "{name}"')
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
+            self._make_orders()
             self._db.execute(f"pragma user_version = {VERSION}")
 
     def _version(self) -> int:
@@ -167,10 +184,38 @@ class Index:
         """Give the file back."""
         self._db.close()
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For queries: reading, and temporary tables."""
+        return self._db
+
+    def running(self) -> list[RunRef]:
+        """The runs that are recorded as RUNNING. Cost: 3 µs each."""
+        found = self._db.execute("select relpath, identifier, uid from runs where status = 'running'")
+        return [run_ref(*row) for row in found]
+
     def clear(self) -> None:
         """Forget everything; inside a transaction."""
-        for table in ("covers", "runs", "histories", "rules", "spellings", "meta"):
+        for table in ("covers", "runs", "histories", "rules", "spellings", "writers", "meta"):
             self._db.execute(f"delete from {table}")
+
+    def begin_bulk(self) -> None:
+        """Expect many rows in an empty index; inside the transaction that `end_bulk` completes."""
+        for name in _ORDERS:
+            self._db.execute(f"drop index if exists {name}")
+        self._bulk = _Bulk()
+
+    def end_bulk(self) -> None:
+        """Make the orders that the bulk was written without, and take in what came twice."""
+        bulk, self._bulk = self._bulk, None
+        if bulk is not None:
+            self._make_orders()
+            for state in bulk.later:
+                self.absorb(state, bulk.clock)
+
+    def _make_orders(self) -> None:
+        for name, columns in _ORDERS.items():
+            self._db.execute(f"create index if not exists {name} on {columns}")
 
     def covers(self) -> dict[str, Cover]:
         """Which files the rows were made of."""
@@ -181,19 +226,26 @@ class Index:
         """Say that these files are in."""
         self._db.executemany("insert or replace into covers values (?, ?, ?, ?)", covers)
 
+    def set_writer(self, writer: str, host: str, user: str) -> None:
+        """Know who a writer is."""
+        self._db.execute("insert or replace into writers values (?, ?, ?)", (writer, host, user))
+
     def clock(self) -> int:
         """The greatest clock the index has read."""
         row = self._db.execute("select value from meta where key = 'clock'").fetchone()
         return int(row[0]) if row else 0
 
     def absorb(self, state: State, clock: int) -> None:
-        """Add histories to the rows; inside a transaction. Cost: about 15 µs a run."""
+        """Add histories to the rows; inside a transaction. Cost: 8 µs a run in a bulk, else about 15."""
+        if self._bulk is not None:
+            state = self._bulk.first_seen(state, clock)
         new: list[_Filled] = []
         old: list[_Filled] = []
         next_id = self._db.execute("select coalesce(max(id), 0) + 1 from runs").fetchone()[0]
+        looks = next_id > 1 and self._bulk is None
         for ref, history in state.runs.items():
-            known = self._known(ref) if next_id > 1 else None
-            unproven = state.unproven.get(ref) or set()
+            known = self._known(ref) if looks else None
+            unproven = state.unproven.get(ref) or _NONE
             if known is None:
                 new.append(_Filled(next_id + len(new), run_of(ref, history), history, unproven))
                 continue
@@ -204,26 +256,36 @@ class Index:
             old.append(_Filled(id_, run_of(ref, union), union, unproven))
         self._insert(new)
         self._update(old)
-        names = {(kind, fold_name(text), text) for one in new for kind, text in _names_of(one.run)}
-        self._db.executemany("insert or ignore into spellings values (?, ?, ?)", names)
+        self._add_spellings(new)
         rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
         self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
         self._db.execute("insert or replace into meta values ('clock', max(?, ?))", (clock, self.clock()))
+        if self._bulk is not None and self._bulk.is_full:
+            self.end_bulk()
+
+    def _add_spellings(self, rows: list["_Filled"]) -> None:
+        names = {("relpath", one.run.relpath) for one in rows}
+        names |= {("identifier", one.run.identifier) for one in rows}
+        folded = [(kind, fold_name(text), text) for kind, text in names]
+        self._db.executemany("insert or ignore into spellings values (?, ?, ?)", folded)
 
     def _known(self, ref: RunRef) -> tuple[int, History, set[Stamp]] | None:
         head, _, uid = ref.rpartition("/")
         relpath, _, identifier = head.rpartition("/")
         found = self._db.execute(_SELECT_HISTORY, (uid, identifier, relpath)).fetchone()
-        return None if found is None else (found[0], _decode_history(found[1]), _decode_stamps(found[2]))
+        if found is None:
+            return None
+        id_, params, events, unproven = found
+        return id_, _decode_history(events, params), _decode_stamps(unproven)
 
     def _insert(self, rows: list["_Filled"]) -> None:
         self._db.executemany(_INSERT_RUN, map(_values, rows))
-        blobs = ((one.id, _encode_history(one.history)) for one in rows)
+        blobs = ((one.id, _encode_history(one.history, one.run.params)) for one in rows)
         self._db.executemany("insert into histories values (?, ?)", blobs)
 
     def _update(self, rows: list["_Filled"]) -> None:
         self._db.executemany(_INSERT_RUN, map(_values, rows))
-        blobs = ((_encode_history(one.history), one.id) for one in rows)
+        blobs = ((_encode_history(one.history, one.run.params), one.id) for one in rows)
         self._db.executemany("update histories set events = ? where id = ?", blobs)
 
     def with_uid(self, uid: str, relpath: str) -> list[RunRef]:
@@ -270,11 +332,13 @@ class Index:
         """The histories of the runs that match. Cost: 6 µs a run."""
         where, values = _where(wanted)
         found = self._db.execute(
-            f"select relpath, identifier, uid, events, unproven from runs join histories using (id){where}",
+            "select relpath, identifier, uid, params, events, unproven "
+            f"from runs join histories using (id){where}",
             values,
         )
-        for relpath, identifier, uid, events, unproven in found:
-            yield run_ref(relpath, identifier, uid), _decode_history(events), _decode_stamps(unproven)
+        for relpath, identifier, uid, params, events, unproven in found:
+            ref = run_ref(relpath, identifier, uid)
+            yield ref, _decode_history(events, params), _decode_stamps(unproven)
 
     def rules(self) -> dict[Stamp, Rule]:
         """The store's rules under their stamps."""
@@ -302,18 +366,24 @@ def twin_of(params: str | None) -> str | None:
     return None if key == text else uid_of(key)
 
 
-def _names_of(run: Run) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("relpath", run.relpath), ("identifier", run.identifier)
-
-
 def _values(one: _Filled) -> tuple[Any, ...]:
     run = one.run
     clock, writer, seq, pos, _ = run.first
     doubts = _histories_encoder.encode(sorted(one.unproven)) if one.unproven else None
     return (
         one.id, run.uid, run.identifier, run.relpath, run.key, str(run.status), run.mode, run.params,
-        clock, writer, seq, pos, run.removed, doubts, twin_of(run.params),
+        clock, writer, seq, pos, run.removed, doubts, twin_of(run.params), *facts_of(run),
     )  # fmt: skip
+
+
+def facts_of(run: Run) -> tuple[Any, ...]:
+    """What queries ask of a run beside its record: attempts, by, started_ms, ended_ms, tags, summary."""
+    tags = msgspec.json.encode(run.tags).decode() if run.tags else None
+    summary = format_tree(run.summary).decode() if run.summary else None
+    attempt = run.attempt
+    if attempt is None:
+        return 0, None, None, None, tags, summary
+    return len(run.attempts), attempt.writer, attempt.started_ms, attempt.ended_ms, tags, summary
 
 
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
@@ -333,16 +403,62 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
     return (" where " + " and ".join(clauses) if clauses else ""), values
 
 
-def _encode_history(history: History) -> bytes:
-    return _histories_encoder.encode(list(history.items()))
+def _encode_history(history: History, params: str | None) -> bytes:
+    """A history without the params that the row holds already: half of its bytes."""
+    items = list(history.items())
+    created = [n for n, (_, event) in enumerate(items) if type(event) is Created]
+    is_bare = all(items[n][1].params == params for n in created)  # type: ignore[union-attr]
+    for n in created if is_bare else ():
+        stamp, event = items[n]
+        items[n] = stamp, Created(event.run, "", event.key, event.mode)  # type: ignore[union-attr]
+    return _histories_encoder.encode((is_bare, items))
 
 
 def _decode_stamps(stamps: bytes | None) -> set[Stamp]:
     return set() if stamps is None else set(_stamps_decoder.decode(stamps))
 
 
-def _decode_history(events: bytes) -> History:
-    return dict(_histories_decoder.decode(events))
+def _decode_history(data: bytes, params: str | None) -> History:
+    is_bare, items = _histories_decoder.decode(data)
+    history: History = dict(items)
+    if is_bare and params is not None:
+        for stamp, event in items:
+            if type(event) is Created:
+                history[stamp] = Created(event.run, params, event.key, event.mode)
+    return history
+
+
+class _Bulk:
+    """What a bulk remembers: which runs were written, and what came of them again."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.later: list[State] = []
+        self.clock = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True if it should end, or memory would be filled."""
+        return len(self.seen) > _BULK_RUNS or sum(len(state.runs) for state in self.later) > _LATER_RUNS
+
+    def first_seen(self, state: State, clock: int) -> State:
+        """The part of a state whose runs were not written yet; the rest is kept for later."""
+        self.clock = max(self.clock, clock)
+        before = len(self.seen)
+        marks = {hash(ref): ref for ref in state.runs}  # of two with one hash the first is looked up later
+        again = self.seen.intersection(marks)
+        self.seen.update(marks)
+        if len(self.seen) - before == len(state.runs):
+            return state
+        first, later = State(rules=state.rules), State()
+        wanted = {marks[mark] for mark in marks if mark not in again}
+        for ref, history in state.runs.items():
+            part = first if ref in wanted else later
+            part.runs[ref] = history
+            if ref in state.unproven:
+                part.unproven[ref] = state.unproven[ref]
+        self.later.append(later)
+        return first
 
 
 def index_path(root: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
