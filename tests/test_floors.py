@@ -41,6 +41,7 @@ FLOORS = {
     "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
     "trash": 6.0,
+    "merge": 6.0,  # reads both histories as check does
     "session": 6.0,
     "sweep": 6.5,
     "mapping": 6.6,
@@ -68,6 +69,7 @@ DOORS = {
     "blake3": {
         "_codec/digest": "bytes -> digest",
         "_codec/frame": "the running prefix hash",
+        "_store/arrivals": "users' files from another tree are hashed as they are copied",
         "_store/outputs": "users' files are hashed as a stream and on all cores",
     },
     "msgspec": {
@@ -95,6 +97,9 @@ DOORS = {
         "check/reading": "Structs",
         "query/hints": "Structs",
         "query/tree": "Structs",
+        "cli/merging": "Structs as dicts, to print",
+        "merge/report": "Structs",
+        "merge/seals": "Structs",
         "trash/belongings": "Structs",
         "trash/moves": "Structs",
         "trash/purge": "Structs",

@@ -22,6 +22,7 @@ from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFo
 from tracker.ledger import Ledger, open_ledger
 from tracker.liveness import find_as_seen
 from tracker.mapping import Executor, Function, Outcome, Progress, run_all
+from tracker.merge import MergeReport, merge
 from tracker.runs.collection import Runs, select_runs
 from tracker.session import Session
 from tracker.sweep import Sweep
@@ -245,6 +246,14 @@ class Project:
 
     def _resume(self, identifier: str, params: Any) -> Session:
         return self.session(identifier, params, ExistingRun.RESUME)
+
+    def merge(self, source: str | os.PathLike[str], *, dry_run: bool = False) -> MergeReport:
+        """Take another copy of this root's store into this one; loses nothing of either.
+
+        Raises: NotFoundError, NameRefusedError, VersionError, DamagedError; StorageError.
+        Spec: spec/merge.md.
+        """
+        return merge(self._ledger, source, dry_run=dry_run)
 
     def uid(self, params: Any) -> Uid:
         """The uid that a run of `params` has here. Raises: ParamsError. Cost: 4 µs."""

@@ -84,7 +84,7 @@ class Trees:
         if len(self.rsyncs) < AT_ONCE:
             source, target = self.luck.sample(self.roots, 2)
             # Now and then the store alone, which takes less time and so meets more journals.
-            self.rsyncs.append(_rsync(source, target, self.luck.choice(("", "", ".tracker/"))))
+            self.rsyncs.append(push(source, target, self.luck.choice(("", "", ".tracker/"))))
         elif self.luck.random() < 0.02:
             self.tally.add("rsyncs killed")
             self.luck.choice(self.rsyncs).send_signal(self.luck.choice((signal.SIGTERM, signal.SIGKILL)))
@@ -94,7 +94,7 @@ class Trees:
         self.born += 1
         stop = self.folder / f"stop-{name}"
         pace = self.luck.choice(PACES)
-        process = begin(_write, root, self.folder / f"cache-{COPIES[place]}", self._acks(), name, pace, stop)
+        process = begin(write, root, self.folder / f"cache-{COPIES[place]}", self._acks(), name, pace, stop)
         self.writers[place] = (process, stop)
 
     def _acks(self) -> Path:
@@ -133,7 +133,7 @@ class Trees:
         self._reap()
         for _ in range(2):
             for source, target in itertools.permutations(self.roots, 2):
-                code = _rsync(source, target).wait()
+                code = push(source, target).wait()
                 self.tally.expect(code == 0, f"an rsync with nobody writing ended with {code}")
         self.tally.figures |= {"writers": self.born, "segments": len(self.segments)}
 
@@ -191,7 +191,7 @@ class Trees:
             yield str(broken)
             return
         for other in others:
-            _rsync(first, other).wait()
+            push(first, other).wait()
         states = [judge.reference_state(root) for root in self.roots]
         for one, other in itertools.pairwise(states):
             yield from judge.iter_differences(one, other, ("the publishing copy", "another"))
@@ -203,13 +203,14 @@ class Trees:
         )
 
 
-def _rsync(source: Path, target: Path, below: str = "") -> subprocess.Popen[bytes]:
+def push(source: Path, target: Path, below: str = "") -> subprocess.Popen[bytes]:
+    """Start a plain rsync of a tree, or of what lies `below` its root."""
     (target / below).mkdir(exist_ok=True)
     command = ["rsync", "-a", f"{source}/{below}", f"{target}/{below}"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _write(root: Path, cache: Path, acks: Path, name: str, pace: Pace, stop: Path) -> None:
+def write(root: Path, cache: Path, acks: Path, name: str, pace: Pace, stop: Path) -> None:
     """Record runs until told to stop, seal now and then, and look whether one's own runs are there."""
     writer = Writer(root, cache, acks, name, pace)
     try:

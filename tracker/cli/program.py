@@ -17,6 +17,7 @@ from tracker.cli.hashing import HASH
 from tracker.cli.health import REBUILD, VERIFY
 from tracker.cli.history import LOG
 from tracker.cli.keeping import GC, REPAIR, RESTORE, RM
+from tracker.cli.merging import MERGE
 from tracker.cli.run import PARAMS, PATH, SHOW
 from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
@@ -60,7 +61,7 @@ example:
 
 COMMANDS = (
     *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, DEMO),
+    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, DEMO),
 )
 
 

@@ -1,0 +1,266 @@
+"""The store's own files taken into another store: read again, proved again, published.
+
+The order is that of the names: ledger, manifests, objects, so that what refers comes before what it refers
+to, and a merge that was cut off leaves a copy that lacks something, never one that is wrong.
+
+Spec: spec/merge.md sections 3, 4, 5 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tracker._codec.digest import digest
+from tracker._codec.frame import file_hash
+from tracker._disk import durable
+from tracker._model.names import (
+    LEDGER,
+    MANIFESTS,
+    OBJECTS,
+    STORE,
+    is_temporary,
+    parse_manifest_path,
+    parse_object_path,
+)
+from tracker._store import manifests, objects
+from tracker._store.quarantine import QUARANTINE
+from tracker.errors import StorageError
+from tracker.merge.conflicts import original_name
+from tracker.merge.inventory import Piece, Theirs
+from tracker.merge.plan import Do, Step
+from tracker.merge.report import Draft, Kind, Line, Progress
+
+_LOST_MEANWHILE = "it changed while it was read: merge again"
+
+
+def replace_keeping(store_fd: int, path: str, data: bytes) -> str:
+    """Put right bytes under a name that holds damaged ones, which go to quarantine; return where they lie.
+
+    Crash states: the damaged file; then it and a synced copy in quarantine; then the right file, by one
+    rename, so that at no moment the name is without what is good in it.
+
+    System calls: read; tmp, write, fsync, rename, fsync folder in quarantine; the same in place.
+    Raises: StorageError; the damaged file then stands in its place.
+    """
+    damaged = durable.read_file(path, store_fd)
+    kept = f"{QUARANTINE}/{path}.{file_hash(damaged)}"
+    _make_folder_of(store_fd, kept)
+    durable.publish(kept, damaged, store_fd)
+    durable.replace(path, data, store_fd, sync=True)
+    return kept
+
+
+def _make_folder_of(store_fd: int, path: str) -> None:
+    for made in durable.make_folders(path.rpartition("/")[0], store_fd):
+        durable.sync_folder(made.rpartition("/")[0], store_fd)
+
+
+# Ledger
+
+
+def take_ledger(
+    steps: list[Step], theirs: Theirs, source_fd: int, store_fd: int | None, report: Draft, progress: Progress
+) -> int:
+    """Do the steps of the ledger, or with `report.dry_run` only tell them; return how many were done.
+
+    Raises: StorageError when the target's disk refuses.
+    """
+    for path in theirs.foreign:
+        report.skipped.append(Line(Kind.SEGMENT, _shown(path), "no name of the store's"))
+    for path, reason in theirs.unreadable:
+        report.damaged.append(Line(Kind.SEGMENT, _shown(path), f"cannot be read: {reason}"))
+    done = 0
+    for number, step in enumerate(steps, 1):
+        progress("ledger", number, len(steps))
+        _tell_damage(step, report)
+        if step.do is Do.NOTHING:
+            report.present += not step.piece.why
+        else:
+            done += _take_piece(step, source_fd, store_fd, report)
+    return done
+
+
+def _shown(path: str) -> str:
+    return f"{STORE}/{LEDGER}/{path}"
+
+
+def _tell_damage(step: Step, report: Draft) -> None:
+    piece = step.piece
+    if not piece.why:
+        return
+    lone = f"; {piece.lone} later frames are not proved and stay there" if piece.lone else ""
+    line = Line(Kind.SEGMENT, _shown(piece.file), f"byte {piece.good_bytes}: {piece.why}{lone}")
+    is_copy = piece.file != piece.place.path
+    (report.skipped if is_copy else report.damaged).append(line)
+
+
+def _take_piece(step: Step, source_fd: int, store_fd: int | None, report: Draft) -> bool:
+    piece = step.piece
+    target = f"{piece.place.month}/{piece.part}" if step.do is Do.PART else piece.place.path
+    path = f"{LEDGER}/{target}"
+    what = _why_taken(step)
+    if not report.dry_run:
+        assert store_fd is not None, "the store was made"
+        data = _proved_again(piece, f"{LEDGER}/{piece.file}", target, source_fd)
+        if data is None:
+            report.skipped.append(Line(Kind.SEGMENT, _shown(piece.file), _LOST_MEANWHILE))
+            return False
+        if step.do is Do.MEND:
+            what = f"what was here is kept as {STORE}/{replace_keeping(store_fd, path, data)}"
+        else:
+            _make_folder_of(store_fd, path)
+            durable.publish(path, data, store_fd)
+    into = {Do.COPY: report.copied, Do.MEND: report.repaired, Do.PART: report.parts}[step.do]
+    into.append(Line(Kind.SEGMENT, _shown(piece.file), what, _as(piece.file, target)))
+    return True
+
+
+def _why_taken(step: Step) -> str:
+    if step.do is Do.PART:
+        return f"its good prefix, {len(step.piece.marks)} frames"
+    return "" if step.piece.file == step.piece.place.path else "a conflict copy, proved by its bytes"
+
+
+def _as(file: str, target: str) -> str:
+    return "" if file == target else _shown(target)
+
+
+def _proved_again(piece: Piece, path: str, target: str, source_fd: int) -> bytes | None:
+    """The bytes that the target's name is the hash of; None if SRC has them no longer."""
+    try:
+        data = durable.read_file(path, source_fd)
+    except FileNotFoundError:
+        return None
+    data = data if piece.is_proven else data[: piece.good_bytes]
+    stem = target.rpartition(".")[0]
+    return data if stem.endswith(f"-{file_hash(data)}") else None
+
+
+# Manifests and objects: a name that the bytes prove
+
+
+def take_named(source_fd: int, store_fd: int | None, report: Draft, progress: Progress) -> int:
+    """Take manifests, then objects; return how many were taken. Without a store there is nothing here yet."""
+    return sum(
+        _take_folder(room, is_right, put, source_fd, store_fd, report, progress)
+        for room, is_right, put in (
+            (Kind.MANIFEST, _is_manifest, manifests.put_manifest),
+            (Kind.OBJECT, _is_object, _put_object),
+        )
+    )
+
+
+def _is_manifest(path: str, data: bytes) -> bool:
+    name = parse_manifest_path(path)
+    return name is not None and file_hash(data) == name.hash16
+
+
+def _is_object(path: str, data: bytes) -> bool:
+    return digest(data) == parse_object_path(path)
+
+
+def _put_object(store_fd: int, path: str, data: bytes) -> None:
+    objects.put_object(store_fd, data)
+
+
+def _take_folder(
+    kind: Kind,
+    is_right: Callable[[str, bytes], bool],
+    put: Callable[[int, str, bytes], None],
+    source_fd: int,
+    store_fd: int | None,
+    report: Draft,
+    progress: Progress,
+) -> int:
+    room = _ROOMS[kind]
+    files = list(_iter_named(room, source_fd))
+    taken = 0
+    seen: set[str] = set()
+    for number, (path, name) in enumerate(files, 1):
+        progress(room, number, len(files))
+        if name is None:
+            report.skipped.append(Line(kind, f"{STORE}/{path}", "no name of the store's"))
+            continue
+        data = _read_proved(kind, path, name, is_right, source_fd, report)
+        if data is None or name in seen:
+            continue
+        seen.add(name)
+        taken += _take_one(kind, path, name, data, is_right, put, store_fd, report)
+    return taken
+
+
+_ROOMS = {Kind.MANIFEST: MANIFESTS, Kind.OBJECT: OBJECTS}
+
+
+def _iter_named(room: str, source_fd: int) -> Iterator[tuple[str, str | None]]:
+    """The files of a room, each with the name that it has or, as a conflict copy, claims."""
+    for folder in sorted(durable.list_names(room, source_fd)):
+        for file in sorted(durable.list_files(f"{room}/{folder}", source_fd)):
+            if is_temporary(file):
+                continue
+            path = f"{room}/{folder}/{file}"
+            claimed = f"{room}/{folder}/{original_name(file) or file}"
+            is_name = parse_manifest_path(claimed) or parse_object_path(claimed)
+            yield path, claimed if is_name else None
+
+
+def _read_proved(
+    kind: Kind,
+    path: str,
+    name: str,
+    is_right: Callable[[str, bytes], bool],
+    source_fd: int,
+    report: Draft,
+) -> bytes | None:
+    """The bytes of a file of SRC if they are what its name says."""
+    try:
+        data = durable.read_file(path, source_fd)
+    except FileNotFoundError:
+        return None
+    except StorageError as error:
+        report.damaged.append(Line(kind, f"{STORE}/{path}", f"cannot be read: {error.reason}"))
+        return None
+    if is_right(name, data):
+        return data
+    is_cut = kind is Kind.MANIFEST and not data.endswith(b"\n")  # derived, and never synced
+    line = Line(kind, f"{STORE}/{path}", "a crash cut it short" if is_cut else "its bytes are not its name's")
+    (report.skipped if is_cut or path != name else report.damaged).append(line)
+    return None
+
+
+def _take_one(
+    kind: Kind,
+    path: str,
+    name: str,
+    data: bytes,
+    is_right: Callable[[str, bytes], bool],
+    put: Callable[[int, str, bytes], None],
+    store_fd: int | None,
+    report: Draft,
+) -> bool:
+    ours = _read_here(name, store_fd)
+    if ours == data:
+        report.present += 1
+        return False
+    as_path = "" if path == name else f"{STORE}/{name}"
+    is_damaged = ours is not None and not durable.is_cut_short(ours, data)
+    what = "damaged here" if is_damaged else ""
+    if not report.dry_run:
+        assert store_fd is not None, "the store was made"
+        if ours is None:
+            put(store_fd, name, data)
+        elif is_damaged:
+            what = f"what was here is kept as {STORE}/{replace_keeping(store_fd, name, data)}"
+        else:
+            durable.replace(name, data, store_fd, sync=kind is Kind.OBJECT)
+    (report.copied if ours is None else report.repaired).append(Line(kind, f"{STORE}/{path}", what, as_path))
+    return True
+
+
+def _read_here(path: str, store_fd: int | None) -> bytes | None:
+    if store_fd is None:
+        return None
+    try:
+        return durable.read_file(path, store_fd)
+    except FileNotFoundError:
+        return None
