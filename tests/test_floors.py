@@ -42,6 +42,7 @@ FLOORS = {
     "check": 6.0,
     "trash": 6.0,
     "merge": 6.0,  # reads both histories as check does
+    "doctor": 6.0,
     "session": 6.0,
     "sweep": 6.5,
     "mapping": 6.6,
@@ -100,6 +101,9 @@ DOORS = {
         "cli/merging": "Structs as dicts, to print",
         "merge/report": "Structs",
         "merge/seals": "Structs",
+        "doctor/report": "Structs",
+        "doctor/scratch": "Structs",
+        "cli/doctor": "Structs as dicts, to print",
         "trash/belongings": "Structs",
         "trash/moves": "Structs",
         "trash/purge": "Structs",
@@ -116,9 +120,12 @@ DOORS = {
     },
     "subprocess": {
         "cli/demo": "kills and resumes a sweep",
+        "doctor/rivals": "the second process of a race, beside threads no fork is safe",
     },
     "fcntl": {
         "_disk/durable": "F_FULLFSYNC",
+        "doctor/rival": "tries the locks that others may take",
+        "doctor/writing": "the same",
     },
     "signal": {"interrupts": "SIGTERM and SIGUSR1", "session": "names SIGINT"},
     "rich": {"cli/table": "tables for people"},

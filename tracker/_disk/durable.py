@@ -393,13 +393,17 @@ def read_from(path: str, dir_fd: int, start: int) -> bytes:
     def open_below(name: str, _: int) -> int:
         return os.open(name, _READ | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
 
-    with (
-        _told("read", path, dir_fd),
-        open(path, "rb", buffering=0, opener=open_below) as file,
-    ):
-        if start:  # a named pipe cannot seek
-            file.seek(start)
-        return file.read()
+    with _told("read", path, dir_fd):
+        try:
+            with open(path, "rb", buffering=0, opener=open_below) as file:
+                if start:  # a named pipe cannot seek
+                    file.seek(start)
+                return file.read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # On NFS another client removed it between our open and our read: it is not there.
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
 
 
 def list_names(path: str, dir_fd: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 from tracker.cli.command import Command
 from tracker.cli.complaints import EXIT_CODES, EXPECTED, Exit, UsageError, complain, warnings_as_lines
 from tracker.cli.demo import DEFAULT_ROOT, run_demo, why_not
+from tracker.cli.doctor import DOCTOR
 from tracker.cli.hashing import HASH
 from tracker.cli.health import REBUILD, VERIFY
 from tracker.cli.history import LOG
@@ -61,7 +62,7 @@ example:
 
 COMMANDS = (
     *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, DEMO),
+    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, DOCTOR, DEMO),
 )
 
 

@@ -1,0 +1,1 @@
+"""Two NFS clients on one store, in a guest with a kernel that knows NFS."""
