@@ -193,6 +193,12 @@ class Ext(NamedTuple):
     data: bytes
 
 
+class NoText(NamedTuple):
+    """A msgpack text that is not UTF-8: a value, but no text."""
+
+    data: bytes
+
+
 def pack(value: object) -> bytes:
     """Encode one msgpack value in its narrowest form; floats are doubles, maps keep their order."""
     if value is None:
@@ -289,10 +295,11 @@ def unpack_from(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         type_code = number("b")
         return Ext(type_code, take(count)), at
     if kind == "str":
+        text = take(count)
         try:
-            return take(count).decode(), at
+            return text.decode(), at
         except UnicodeDecodeError:
-            raise Malformed("text that is not UTF-8") from None
+            return NoText(text), at
     if count > len(data) - at:
         raise Malformed("the value is cut short")
     if kind == "array":
@@ -471,7 +478,7 @@ def read_segment(data: bytes, sealed: bool, name: str = "") -> Segment:
 
 
 def open_map(frame: Frame | None) -> dict[Any, Any]:
-    """Give the payload of an OPEN frame, empty where it cannot be read."""
+    """Give the payload of an OPEN frame, empty where it is no map."""
     try:
         payload = unpack(frame.payload) if frame else {}
     except Malformed:
@@ -479,14 +486,28 @@ def open_map(frame: Frame | None) -> dict[Any, Any]:
     return payload if isinstance(payload, dict) else {}
 
 
+def read_open(segment: Segment) -> dict[Any, Any]:
+    """Give the OPEN payload of a segment, empty where it does not read: log.md section 4."""
+    opened = open_map(segment.frames[0] if segment.frames else None)
+    members = {name: check(opened[name]) if name in opened else False for name, check in OPEN_MEMBERS.items()}
+    return opened if all(members.values()) and is_batch(opened.get("batch")) else {}
+
+
+def is_batch(value: object) -> bool:
+    if value is None:
+        return True
+    checks = {"system": is_text, "job": is_text, "array": nil_or(is_text), "task": nil_or(is_text)}
+    checks["restarts"] = is_integer
+    return isinstance(value, dict) and all(name in value and checks[name](value[name]) for name in checks)
+
+
 def breaches(segment: Segment) -> Iterator[str]:
     """Name what is wrong in frames that are good by section 4: payloads and clocks."""
-    opened = open_map(segment.frames[0] if segment.frames else None)
+    opened = read_open(segment)
     match = SEGMENT_NAME.fullmatch(segment.name)
     if segment.frames:
-        named = opened.get("format") == 1 and is_writer(opened.get("writer"))
-        if not (named and is_integer(opened.get("segment"))):
-            yield "the OPEN frame does not give format, writer and segment"
+        if not opened:
+            yield "the OPEN frame lacks a member, or one has another type"
         elif match and (opened["writer"], opened["segment"]) != (match["writer"], int(match["number"])):
             yield "the OPEN frame names another writer or segment than the file's name"
     for before, after in zip(segment.frames, segment.frames[1:], strict=False):
@@ -599,7 +620,7 @@ def read_ledger(root: str | os.PathLike[str]) -> Ledger:
             if segment.verdict != "whole":
                 findings.append(Finding(segment.verdict, path, f"at {segment.good_end}: {segment.why}"))
             findings += [Finding("damaged", path, text) for text in breaches(segment)]
-            opened = open_map(segment.frames[0] if segment.frames else None)
+            opened = read_open(segment)
             writer = opened["writer"] if is_writer(opened.get("writer")) else named_writer
             held += [Held(writer, frame, True, opened) for frame in segment.frames]
             held += [Held(writer, frame, False, opened) for frame in segment.salvaged]
@@ -687,6 +708,23 @@ def is_map(value: object) -> bool:
 
 def nil_or(check: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or check(value)
+
+
+OPEN_MEMBERS: dict[str, Callable[[object], bool]] = {
+    "format": is_integer,
+    "writer": is_writer,
+    "segment": is_integer,
+    "host": is_text,
+    "boot": nil_or(is_text),
+    "pidns": nil_or(is_integer),
+    "pid": is_integer,
+    "pid_start": nil_or(is_integer),
+    "user": is_text,
+    "version": is_text,
+    "time": is_integer,
+    "previous": nil_or(is_text),
+}
+"""Members of an OPEN payload: log.md section 3."""
 
 
 def list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:

@@ -455,6 +455,18 @@ def test_a_copy_pushed_over_the_holder_s_file_takes_no_claim_away(store: Project
     assert [claim["word"] for claim in reference.claims(store.root)] == ["held", "held"]
 
 
+def test_a_higher_claim_that_a_copy_brings_takes_nothing_away(store: Project, tmp_path: Path) -> None:
+    session = store.session("train", PARAMS).start()
+    subprocess.run(["rsync", "-a", f"{store.root}/", f"{tmp_path}/copy/"], check=True)
+    with worker(Project(tmp_path / "copy"), HOLDS) as other:
+        assert hear(other) == "started"
+        subprocess.run(["rsync", "-a", f"{tmp_path}/copy/", f"{store.root}/"], check=True)
+        assert [number for number, _ in words(store)] == [1, 2]
+
+        assert session.lost is False
+    session.done()
+
+
 def test_a_claims_folder_that_is_deleted_is_made_anew(store: Project) -> None:
     one = store.session("train", {"a": 1}).start()
     shutil.rmtree(store.root / ".tracker/claims")

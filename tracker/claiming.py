@@ -8,7 +8,9 @@ Spec: spec/claims.md sections 5 and 6.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Collection
 
 from msgspec import Struct
@@ -68,6 +70,7 @@ class Claims:
         self._holder: Holder | None = None
         self._fd = -1
         self._inode = -1
+        self._touched_s = -1e9
 
     def settle(self, store_fd: int, root: str, writer: WriterId, me: Host) -> None:
         """Say in which store and as who claims will be taken. Makes nothing."""
@@ -88,7 +91,12 @@ class Claims:
             claim = self._try(ref, max([floor, *below]) + 1, holder)
             if claim is not None:
                 claim.below = {n: s for n, s in below.items() if isinstance(s, Standing)}
-                return self._unless_met(claim, spent)
+                try:
+                    self._freshen()
+                    return self._unless_met(claim, spent)
+                except BaseException:
+                    self.give_up(claim)
+                    raise
         raise StorageError(
             None,
             claim_path(ref, floor + 1),
@@ -107,9 +115,16 @@ class Claims:
             claim = claims.find_claim(self._store_fd, ref, number)
             if claim is None:
                 continue
+            if self._is_left_over(ref, claim):
+                found[number] = Standing.SPENT
+                continue
             standing = self._judge(claim)
             found[number] = Rival(number, claim.holder) if standing.is_live else standing
         return found
+
+    def _is_left_over(self, ref: RunRef, claim: FoundClaim) -> bool:
+        """True for a claim of our own that we do not hold: a failed call made it, or did not remove it."""
+        return claim.holder is not None and claim.holder.writer == self._writer and ref not in self.held
 
     def _judge(self, claim: FoundClaim) -> Standing:
         """What a claim is worth; the server's clock is asked for only where nothing else decides."""
@@ -125,10 +140,20 @@ class Claims:
         inode = claims.folder_inode(self._store_fd)
         return -1 if inode is None else inode
 
+    def _freshen(self) -> None:
+        """Give a sign of life if the last is not young: a claim that is linked bears the holder's time stamp.
+
+        Whoever took it for stale before this has made a higher one, which is met next.
+        """
+        if time.monotonic() - self._touched_s > RENEW_S / 4:
+            self._server_now_ns()
+
     def _server_now_ns(self) -> int:
         """The time by the clock that stamps the files here: our own file, touched and read."""
         try:
-            return durable.touch(self._fd).st_mtime_ns
+            now_ns = durable.touch(self._fd).st_mtime_ns
+            self._touched_s = time.monotonic()
+            return now_ns
         except OSError as error:
             raise durable.as_storage_error(error, holder_path(self._writer), "touch") from error
 
@@ -147,13 +172,13 @@ class Claims:
             if there != self._inode or ref in self.held:
                 return None
             inode = there
-        claim = self.held[ref] = Claim(ref, number, path, inode, {})
         if inode != self._inode and self._is_linked(path):
             # another file bears our holder's name: nobody would renew what is linked to it
-            self.release(claim)
+            claims.drop_claim(self._store_fd, path)
             self._drop_holder()
             self._hold()
             return None
+        claim = self.held[ref] = Claim(ref, number, path, inode, {})
         return claim
 
     def _is_linked(self, path: str) -> bool:
@@ -179,13 +204,15 @@ class Claims:
         folder = claims.make_claims_folder(self._store_fd)
         self._drop_dead_holders()
         me = self._me or host.this_process()
-        self._holder = Holder(
+        holder = Holder(
             FORMAT, self._writer, me.host, me.user, me.boot, me.pidns, me.pid, me.pid_start, me.batch,
             host.now_ms(), LEASE_S, folder if host.has_lasting_inodes(self._root) else None,
         )  # fmt: skip
-        self._fd = claims.put_holder(self._store_fd, holder_path(self._writer), self._holder)
+        self._fd = claims.put_holder(self._store_fd, holder_path(self._writer), holder)
         self._inode = os.fstat(self._fd).st_ino
-        return self._holder
+        self._touched_s = time.monotonic()
+        self._holder = holder
+        return holder
 
     def _drop_dead_holders(self) -> None:
         """Files of processes that are provably gone; claims linked to them stay until they are taken over."""
@@ -211,12 +238,16 @@ class Claims:
     def is_lost(self, claim: Claim) -> bool:
         """True once another worker has taken the run over, or our claim is gone. Cost: 12 µs."""
         if not claim.is_lost:
-            numbers = claims.claim_numbers(self._store_fd, claim.ref)
-            claim.is_lost = (
-                any(number > claim.number for number in numbers)
-                or claims.inode_at(self._store_fd, claim.path) != claim.inode
+            higher = [n for n in claims.claim_numbers(self._store_fd, claim.ref) if n > claim.number]
+            claim.is_lost = claims.inode_at(self._store_fd, claim.path) != claim.inode or any(
+                self._was_made_here(claim.ref, number) for number in higher
             )
         return claim.is_lost
+
+    def _was_made_here(self, ref: RunRef, number: int) -> bool:
+        """False for a claim that a copy of the tree brought."""
+        found = claims.find_claim(self._store_fd, ref, number)
+        return found is not None and self._judge(found) is not Standing.COPIED
 
     def renew(self) -> None:
         """Give a sign of life, and learn which claims are lost.
@@ -234,6 +265,12 @@ class Claims:
         """Give a claim back, if it is still ours. Raises: StorageError."""
         self.held.pop(claim.ref, None)
         if claims.inode_at(self._store_fd, claim.path) == claim.inode:
+            claims.drop_claim(self._store_fd, claim.path)
+
+    def give_up(self, claim: Claim) -> None:
+        """Let go of a claim that a failure made useless; what cannot be removed the next take passes over."""
+        self.held.pop(claim.ref, None)
+        with contextlib.suppress(StorageError):  # the first failure is the one to tell
             claims.drop_claim(self._store_fd, claim.path)
 
     def close(self) -> None:

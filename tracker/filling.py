@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from tracker._disk import durable
 from tracker._model.fold import State, absorb, collector_paused
+from tracker._model.names import parse_segment_name
 from tracker._store import segments
 from tracker._store.index import BULK_BYTES, Cover, Index
 from tracker._store.segments import Segment, SegmentFile
@@ -74,6 +75,7 @@ def fill_index(
     """
     with index.transaction():
         covers = index.covers()
+        files = [*files, *_newer(covers, files, ledger_fd)]
         plan = plan_update(covers, files, own)
         if any(_has_changed(cover, ledger_fd) for cover in covers.values() if cover.damaged):
             plan = Plan(plan_update({}, files).read, rebuild=True)
@@ -86,6 +88,19 @@ def fill_index(
         made = Filling(index, ledger_fd, progress).read(plan.read, hidden)
         index.end_bulk()
         index.set_covers(made)
+
+
+def _newer(covers: dict[str, Cover], files: list[SegmentFile], ledger_fd: int) -> list[SegmentFile]:
+    """Covered files that came after `files` were listed: another process was faster. They are not gone.
+
+    An index made anew without them would tell processes that know them as covered that their runs are not
+    there.
+    """
+    listed = {file.path for file in files}
+    there = (path for path in covers if path not in listed and durable.exists(path, ledger_fd))
+    parts = (path.partition("/") for path in there)
+    named = ((month, name, parse_segment_name(name)) for month, _, name in parts)
+    return [SegmentFile(month, name, parsed) for month, name, parsed in named if parsed is not None]
 
 
 def _has_changed(cover: Cover, ledger_fd: int) -> bool:

@@ -219,8 +219,13 @@ class Ledger:
                 taken = self._claims.take(ref, *_numbers(run))
                 if isinstance(taken, Rival):
                     return taken
-                self.lookup.refresh(certain=True)
-                if _numbers(self.lookup.run(ref))[0] < taken.number:
+                try:
+                    self.lookup.refresh(certain=True)
+                    is_newest = _numbers(self.lookup.run(ref))[0] < taken.number
+                except BaseException:
+                    self._claims.give_up(taken)
+                    raise
+                if is_newest:
                     held.claim = taken
                 else:  # somebody began and ended an attempt since we read
                     self._claims.release(taken)

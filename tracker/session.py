@@ -513,7 +513,12 @@ class Session:
         return run is not None and run.removed
 
     def _warn_if_lost(self, held: OpenRun) -> None:
-        if self._ledger.is_claim_lost(held):
+        """Say that the run was taken over. It has ended: a look that the system refuses changes nothing."""
+        try:
+            is_lost = self._ledger.is_claim_lost(held)
+        except StorageError:
+            return
+        if is_lost:
             warnings.warn(
                 f"run {self.ref} was taken over by another worker while this process gave no sign of life;"
                 " both attempts are kept",

@@ -27,7 +27,10 @@ RUN = "train/a7f6c8b122de39b556aa975ba9567946"
 
 def segment(*payloads: bytes, writer: str = WRITER) -> bytes:
     """Make a journal: OPEN and one EVENTS frame for each payload."""
-    opened = {"format": 1, "writer": writer, "segment": 0, "host": "mira", "user": "ada"}
+    opened = {
+        "format": 1, "writer": writer, "segment": 0, "host": "mira", "boot": None, "pidns": None, "pid": 1,
+        "pid_start": None, "user": "ada", "version": "0", "time": 1, "previous": None,
+    }  # fmt: skip
     data = reference.MAGIC
     data += reference.make_frame(data, reference.OPEN, 0, 1 << 16, reference.pack(opened))
     for seq, payload in enumerate(payloads, 1):

@@ -13,11 +13,12 @@ from tools.bench.bench import Bench
 from tools.bench.kills import w10
 from tools.bench.replay import replay
 from tools.bench.report import Row, as_json, as_table, environment
-from tools.bench.sweeps import import_time, system, w1, w2, w3
+from tools.bench.sweeps import claim, import_time, system, w1, w2, w3
 from tools.bench.tree import w7
 
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "W1": w1,
+    "claim": claim,
     "W2": w2,
     "W3": w3,
     "W7": w7,

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from tools.bench.workload import OUTPUT_NAME, Config, Figures, ask_all, config, create_runs, timed
 from tracker import Durability, Project, Session, Status
+from tracker.ledger import Ledger
 
 IDENTIFIER = "train"
 
@@ -45,6 +49,38 @@ def create(durability: str, root: str, first: int, count: int, write_file: bool)
         return created
 
     return timed(work)
+
+
+def claim_cost(root: str, blocks: int, count: int) -> dict[str, list[float]]:
+    """CPU seconds of blocks of `count` runs, started and done, in turn with claims and without any."""
+    store = Tracker(Path(root), "off")
+    create_runs(store, range(count), write_file=False)
+    seconds: dict[str, list[float]] = {"with": [], "without": []}
+    for block in range(1, 2 * blocks + 1):
+        how = "with" if block % 2 else "without"
+        numbers = range(block * count, (block + 1) * count)
+        with nullcontext() if how == "with" else no_claims():
+            figures = timed(partial(started_and_done, store, numbers))
+        seconds[how].append(figures["cpu_s"])
+    store.close()
+    return seconds
+
+
+def started_and_done(store: Tracker, numbers: range) -> int:
+    """Runs without a file: what a claim adds is seen best."""
+    for number in numbers:
+        store.done(store.start(config(number)))
+    return len(numbers)
+
+
+@contextmanager
+def no_claims() -> Iterator[None]:
+    """Have runs begin without a claim, to learn what claims cost."""
+    take, Ledger.take_claim = Ledger.take_claim, lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Ledger.take_claim = take  # type: ignore[method-assign]
 
 
 def scan(root: str, count: int) -> Figures:

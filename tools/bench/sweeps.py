@@ -84,6 +84,25 @@ def _w1_row(subject: str, medians: dict[str, Sample], runs: int, *, write_file: 
     return Row("W1", what, value, "µs/run", wall, ratio, against, goal, met)
 
 
+CLAIM_BLOCKS, CLAIM_RUNS = 15, 100
+
+
+def claim(bench: Bench) -> list[Row]:
+    """What a claim adds to a run: take it, read the state again, give it back. Blocks of runs in turn."""
+    bench.say("claim")
+    seconds = call("ours", "claim_cost", bench.fresh(), CLAIM_BLOCKS, CLAIM_RUNS).answer
+    us = {how: statistics.median(taken) / CLAIM_RUNS * MICRO for how, taken in seconds.items()}
+    pairs = zip(seconds["with"], seconds["without"], strict=True)
+    added = statistics.median(one - other for one, other in pairs) / CLAIM_RUNS * MICRO
+    return [
+        Row("claim", "start() and done(), claimed", us["with"], "µs/run", ratio=us["with"] / us["without"],
+            against="without"),
+        Row("claim", "start() and done(), no claims", us["without"], "µs/run"),
+        Row("claim", "a claim: take, read again, give back", added, "µs/run",
+            goal="≤ 100 µs", met=added <= 100),
+    ]  # fmt: skip
+
+
 SCANNED = ("log", "folders", "sqlite", "tracker")
 
 

@@ -45,6 +45,7 @@ class Report:
     refused: int = 0
     promises: int = 0
     names: int = 0
+    taken_up: int = 0
     verify_exits: collections.Counter[int] = field(default_factory=collections.Counter)
     failures: list[tuple[int, Failure]] = field(default_factory=list)
 
@@ -56,6 +57,7 @@ class Report:
         self.states += 1
         self.promises += verdict.promises
         self.names += verdict.names
+        self.taken_up += verdict.taken_up
         if verdict.verify_exit is not None:
             self.verify_exits[verdict.verify_exit] += 1
         self.failures += [(state, failure) for failure in verdict.failures]
@@ -84,6 +86,7 @@ class Report:
             "refused": self.refused,
             "promises": self.promises,
             "names": self.names,
+            "taken_up": self.taken_up,
             "verify_exits": self.verify_exits,
             "states_per_s": round(self.states / max(self.elapsed_s, 0.001), 1),
             "failed_states": len({n for n, _ in self.failures}),
@@ -97,6 +100,8 @@ class Report:
             "({refused} more did not mount), {promises} promises and {names} content names checked, "
             "{failed_states} states failed; {states_per_s} states/s".format(**self.to_json())
         ]
+        if self.taken_up:
+            lines.append(f"  {self.taken_up} runs left RUNNING were executed to their end")
         if self.verify_exits:
             exits = ", ".join(f"{n} with {code}" for code, n in sorted(self.verify_exits.items()))
             lines.append(f"  verify ended {exits}")

@@ -132,6 +132,28 @@ def failed_in_with(w: Writer) -> None:
         w.promise(session, "error", files)
 
 
+def interrupted(w: Writer) -> None:
+    """Be told to stop: the attempt ends, and the run is free."""
+    s = w.session().start()
+    files = [w.write(s.path("partial.bin"))]
+    s.interrupt(signal.Signals.SIGTERM.name)
+    w.promise(s, "interrupted", files)
+
+
+def resumed(w: Writer) -> None:
+    """Claim a run that was interrupted, give the claim back, and claim it again to the end."""
+    s = w.session().start()
+    first = w.write(s.path("first.bin"))
+    s.interrupt()
+    w.promise(s, "interrupted", [first], is_last=False)
+    s.claim()
+    s.release()
+    assert s.try_start(), "nobody else works on this run"
+    second = w.write(s.path("second.bin"))
+    s.done()
+    w.promise(s, "done", [second])
+
+
 def retried(w: Writer) -> None:
     s = w.session().start()
     first = w.write(s.path("first.bin"))
@@ -183,6 +205,8 @@ KINDS: tuple[Callable[[Writer], None], ...] = (
     done_in_with,
     failed,
     failed_in_with,
+    interrupted,
+    resumed,
     retried,
     repeated,
     two_identifiers,

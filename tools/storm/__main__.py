@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools.storm import (
     calls,
+    claims,
     copies,
     flips,
     full,
@@ -28,6 +29,7 @@ from tools.storm.tally import Tally
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
     "calls": lambda folder, asked: calls.storm(folder, asked.count, asked.seed),
+    "claims": lambda folder, asked: claims.storm(folder, asked.count or 5_000, asked.seed),
     "copies": lambda folder, asked: copies.storm(folder, asked.count or 50, asked.seed),
     "flips": lambda folder, asked: flips.storm(folder, asked.count or 2_000, asked.seed),
     "full": lambda folder, asked: full.storm(folder, asked.count, asked.seed),

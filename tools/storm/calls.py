@@ -57,6 +57,12 @@ REFUSALS = (
     Fault("/^mkdir", "error=ENOSPC"),
     Fault("/^rename", "error=ENOSPC"),
     Fault("/^unlink", "error=EIO"),
+    Fault("/^link", "error=EIO"),
+    Fault("/^link", "error=EPERM"),
+    Fault("/^utime", "error=EIO"),
+    Fault("write", "error=EINTR"),
+    Fault("fsync", "error=EINTR"),
+    Fault("fdatasync", "error=EINTR"),
     Fault("pwrite64", "error=ENOSPC"),
 )
 LOOKS = (Fault("close", "error=EIO"), Fault("/stat", "error=EIO"), Fault("getdents64", "error=EIO"))
@@ -64,7 +70,10 @@ LOOKS = (Fault("close", "error=EIO"), Fault("/stat", "error=EIO"), Fault("getden
 
 DEATHS = tuple(
     Fault(call, "signal=KILL")
-    for call in ("write", "fsync", "fdatasync", "/^rename", "/^mkdir", "openat", "/^unlink", "close")
+    for call in (
+        *("write", "fsync", "fdatasync", "/^rename", "/^mkdir", "openat", "/^unlink", "/^link", "/^utime"),
+        "close",
+    )
 )
 
 
@@ -149,6 +158,31 @@ def _die(root: Path) -> None:
     os._exit(0)
 
 
+def claim(w: Writer) -> list[Step]:
+    """A claim that is given back, one that is renewed, and the run that it was taken for."""
+    w.done(w.run("before"))()
+    session = w.run("now", is_started=False)
+    return [
+        lambda: _must(session.claim()),
+        session.release,
+        lambda: _must(session.try_start()),
+        w.project.ledger.renew_claims,
+        w.done(session),
+    ]
+
+
+def taken_over(w: Writer) -> list[Step]:
+    """A run whose holder died."""
+    process = begin(_die, w.root)
+    process.join()
+    session = w.run("dead", is_started=False)
+    return [lambda: _must(session.try_start()), w.done(session)]
+
+
+def _must(could: bool) -> None:
+    assert could, "the run is free"
+
+
 def error(w: Writer) -> list[Step]:
     """An error() with a traceback, which is an object."""
     w.done(w.run("before"))()
@@ -178,6 +212,7 @@ def _seal_some(root: Path) -> None:
 
 SCENARIOS: dict[str, Callable[[Writer], list[Step]]] = {
     "fresh": fresh, "journal": journal, "seal": seal, "dead": dead, "error": error, "indexed": indexed,
+    "claim": claim, "taken_over": taken_over,
 }  # fmt: skip
 
 

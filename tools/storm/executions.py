@@ -152,7 +152,8 @@ def _iter_untold(log: Log, lease_s: float) -> Iterator[str]:
             yield f"{first.ref} was taken over from {first.worker} by {second.worker}, and it was not told"
     for one in log.executions:
         if one.has_lost and not log.workers[one.worker].was_silent(one.asked, one.end_asked, lease_s):
-            yield f"{one.worker} was told that it lost {one.ref}, and had not been silent"
+            others = "; ".join(_told(log, other) for other in log.executions if other.ref == one.ref)
+            yield f"{one.worker} was told that it lost {one.ref}, and had not been silent: {others}"
 
 
 def _iter_numbers(log: Log, runs: Runs, lease_s: float) -> Iterator[str]:

@@ -1,27 +1,35 @@
 """kill: SIGKILL to writers at random moments, and what the store then knows of what they were told.
 
-Each group of kills has one store. One to three writers run at once, some with three threads; all are
-killed. Then the judges: nothing acknowledged is lost, the store opens, and whatever is half-written is a
-run that is running or is named by `verify`. The next writers go on with the same store. In the end one more
-writer is let to end by itself: what the dead left is published, and every run is as it was.
+Each group of kills has one store. In a round one to three writers run at once, some with three threads; as
+one is killed the next begins, and a reader looks on. Then the judges: nothing acknowledged is lost, the store
+opens, and whatever is half-written is a run that is running or is named by `verify`. The next writers go on
+with the same store. In the end one more writer is let to end by itself: what the dead left is published, and
+every run is as it was, but for those that it takes up from the dead.
 """
 
 from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterator
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 from tools.storm import judge
 from tools.storm.tally import Tally
-from tools.storm.ward import BrokenError, ask, begin, kill, read_acks, use_cache
+from tools.storm.ward import Acks, BrokenError, ask, begin, kill, read_acks, use_cache
 from tools.storm.workload import PACES, Pace, Writer, plain, write_in_threads
-from tracker import Project
+from tracker import Project, Status
+from tracker._store.index import Filter
+from tracker.ledger import Ledger
 
-KILLS_A_STORE = 12
-LONGEST_S = 0.25
+KILLS_A_STORE = 48
+KILLS_A_ROUND = 8
+LONGEST_S = 0.2
+READ_EVERY_S = 0.05
+TAKEN_UP = 5
 THREADS = 3
 
 Line = dict[str, Any]
@@ -34,9 +42,9 @@ def storm(folder: Path, count: int, seed: int) -> Tally:
     number = 0
     while tally.cases < count:
         store = Store(folder / f"store-{number}", luck, tally)
-        killed = 0
-        while killed < min(KILLS_A_STORE, count - tally.cases + killed):
-            killed += store.kill_a_round(min(luck.choice((1, 1, 2, 3)), count - tally.cases))
+        last = min(count, tally.cases + KILLS_A_STORE)
+        while tally.cases < last:
+            store.kill_a_round(min(luck.randint(1, KILLS_A_ROUND), last - tally.cases))
         store.close()
         number += 1
     return tally
@@ -53,21 +61,28 @@ class Store:
         self.round = 0
         self.sound: judge.State = {"runs": [], "rules": []}
 
-    def kill_a_round(self, writers: int) -> int:
-        """Start writers, kill each at some moment, judge; return how many were killed."""
+    def kill_a_round(self, kills: int) -> None:
+        """Start writers, kill each at some moment, put others in their place; judge when all are dead."""
         self.round += 1
         told = len(read_acks(self.acks))
-        plans = [(f"{self.round}-{number}", self.luck.choice(PACES)) for number in range(writers)]
-        processes = [begin(_write, self.root, self.cache, self.acks, name, pace) for name, pace in plans]
-        for process in processes:
+        plans = [(f"{self.round}-{number}", self.luck.choice(PACES)) for number in range(kills)]
+        waiting = [*plans]
+        living = [self._begin(waiting.pop()) for _ in range(min(self.luck.choice((1, 2, 3)), kills))]
+        reader = begin(_look_on, self.root, self.cache, self.acks)
+        while living:
             # A third of the kills fall on the first moments, when the store and the journal are made.
-            wait_s = self.luck.choice((0.03, LONGEST_S, LONGEST_S)) * self.luck.random()
-            time.sleep(wait_s)
-            self.tally.expect(kill(process), f"{self.root} round {self.round}: a writer ended by itself")
+            time.sleep(self.luck.choice((0.03, LONGEST_S, LONGEST_S)) * self.luck.random())
+            victim = living.pop(self.luck.randrange(len(living)))
+            self.tally.expect(kill(victim), f"{self.root} round {self.round}: a writer ended by itself")
             self.tally.cases += 1
+            if waiting:
+                living.append(self._begin(waiting.pop()))
+        kill(reader)
         for failure in self._judge(read_acks(self.acks)[told:]):
             self.tally.fail(f"{self.root} round {self.round} of {plans}: {failure}")
-        return writers
+
+    def _begin(self, plan: tuple[str, Pace]) -> ForkProcess:
+        return begin(_write, self.root, self.cache, self.acks, *plan)
 
     def _judge(self, fresh: list[Line]) -> Iterator[str]:
         state = judge.reference_state(self.root)
@@ -87,7 +102,7 @@ class Store:
         last = {
             line["ref"]: line["word"]
             for line in read_acks(self.acks)
-            if line["word"] in ("start", "done", "error")
+            if line["word"] in ("start", "done", "error", "interrupted")
         }
         for line in read_acks(self.acks):
             if line["word"] == "fail":
@@ -124,8 +139,12 @@ class Store:
     def close(self) -> None:
         """Let one writer end by itself: it publishes what the dead left, and changes no run."""
         before = judge.reference_state(self.root)
+        running = [run["ref"] for run in before["runs"] if run["status"] == "running" and run["params"]]
+        left = running[:TAKEN_UP]
+        self.sound["runs"] = [run for run in self.sound["runs"] if run["ref"] not in left]
+        self.tally.add("runs taken up from the dead", len(left))
         try:
-            ask(_end_well, self.root, self.cache, self.acks)
+            ask(_end_well, self.root, self.cache, self.acks, left)
             failures = [*self._judge([]), *self._left_open(before)]
         except BrokenError as broken:
             failures = [str(broken)]
@@ -134,11 +153,12 @@ class Store:
         self._count(judge.reference_state(self.root)["runs"])
 
     def _count(self, runs: list[judge.Run]) -> None:
-        words = {line["ref"]: line["word"] for line in read_acks(self.acks)}
+        words = {line["ref"]: line["word"] for line in read_acks(self.acks) if "ref" in line}
         known = {judge.folder_of_run(run) for run in runs}
         self.tally.add("stores")
         self.tally.add(
-            "runs acknowledged as ended", sum(word in ("done", "error") for word in words.values())
+            "runs acknowledged as ended",
+            sum(word in ("done", "error", "interrupted") for word in words.values()),
         )
         self.tally.add("half-written runs shown as running", sum(run["status"] == "running" for run in runs))
         self.tally.add("half-written folders named by verify", len(judge.run_folders(self.root) - known))
@@ -162,6 +182,21 @@ def _write(root: Path, cache: Path, acks: Path, name: str, pace: Pace) -> None:
     write_in_threads([Writer(root, cache, acks, f"{name}-{thread}", pace) for thread in range(threads)])
 
 
+def _look_on(root: Path, cache: Path, acks: Path) -> None:
+    """Read while others write and die: everything acknowledged before a look is in it."""
+    use_cache(cache)
+    ledger = Ledger(root)
+    try:
+        while True:
+            told = {line["ref"] for line in read_acks(acks) if line["word"] == "done"}
+            seen = {run.ref for run in ledger.find(Filter(status=Status.DONE))}
+            if told - seen:
+                Acks(acks).say("fail", text=f"a reader misses {sorted(told - seen)[:3]}, which are done")
+            time.sleep(READ_EVERY_S)
+    except BaseException:
+        Acks(acks).say("fail", text=traceback.format_exc())
+
+
 def _missed(root: Path, cache: Path, lines: list[Line]) -> list[str]:
     """Which of the runs acknowledged as done the package does not find."""
     use_cache(cache)
@@ -173,7 +208,16 @@ def _missed(root: Path, cache: Path, lines: list[Line]) -> list[str]:
     return missed
 
 
-def _end_well(root: Path, cache: Path, acks: Path) -> None:
+def _end_well(root: Path, cache: Path, acks: Path, left: list[str]) -> None:
+    """Record one more run, and take up some of those that the dead left: their claims hold nobody back."""
     writer = Writer(root, cache, acks, "last")
     plain(writer)
+    for ref in left:
+        *relpath, identifier, uid = ref.split("/")
+        session = Project(root, "/".join(relpath)).get(identifier, uid=uid)
+        if not session.try_start():
+            writer.acks.say("fail", text=f"{ref} was left by the dead, and is claimed")
+            continue
+        session.done()
+        writer.say("done", session)
     writer.project.ledger.close()

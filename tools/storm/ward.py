@@ -75,8 +75,8 @@ class Acks:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def say(self, word: str, **fields: object) -> None:
-        """Append one line with one write."""
-        line = json.dumps({"word": word, **fields}).encode() + b"\n"
+        """Append one line with one write, after a line feed, as a kill may have cut the one before short."""
+        line = b"\n" + json.dumps({"word": word, **fields}).encode() + b"\n"
         assert os.write(self._fd, line) == len(line), "the file takes whole lines"
 
 
@@ -86,7 +86,17 @@ def read_acks(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+    whole = (line for line in data.split(b"\n") if line)
+    return [json.loads(line) for line in whole if _is_whole(line)]
+
+
+def _is_whole(line: bytes) -> bool:
+    """False for a line that its writer's death cut short: SIGKILL can end a write(2) at a page's end."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def die_with_parent() -> None:

@@ -1,7 +1,7 @@
 """What the writers of a storm do: runs of every shape through the front door, each step acknowledged.
 
-A line `done` or `error` is written when the call has returned, so from there on the run is so whatever
-happens; `start` when the run is begun; `folder` before anything, with what may be found half-made.
+A line `done`, `error` or `interrupted` is written when the call has returned, so from there on the run is so
+whatever happens; `start` when the run is begun; `folder` before anything, with what may be found half-made.
 """
 
 from __future__ import annotations
@@ -144,6 +144,26 @@ def failed(w: Writer) -> None:
     w.say("error", session)
 
 
+def interrupted(w: Writer) -> None:
+    session = w.session().start()
+    w.say("start", session)
+    w.fill(session, "partial.bin")
+    session.interrupt("SIGTERM")
+    w.say("interrupted", session)
+
+
+def claimed(w: Writer) -> None:
+    """Claim a run, give it back, take it again, as workers of a sweep do; nobody else wants it."""
+    session = w.session()
+    assert session.claim(), "nobody has this run"
+    session.release()
+    assert session.try_start(), "nobody has this run still"
+    w.say("start", session)
+    session.done()
+    w.say("done", session)
+    assert not session.try_start(), "it is done"
+
+
 def retried(w: Writer) -> None:
     session = w.session().start()
     w.say("start", session)
@@ -175,7 +195,7 @@ def asked(w: Writer) -> None:
 
 SHAPES: tuple[Callable[[Writer], None], ...] = (
     *(plain, plain, plain, without_start, with_folders, beside_others, attached),
-    *(failed, retried, repeated, only_a_folder, asked),
+    *(failed, interrupted, claimed, retried, repeated, only_a_folder, asked),
 )
 
 

@@ -5,10 +5,12 @@ Knows what is recorded; never when or where it is stored.
 Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
 """
 
+import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from tracker.errors import DamagedError
 from tracker.terms import AttemptId, RunRef, WriterId
@@ -43,6 +45,21 @@ class _Event(Struct, frozen=True, array_like=True, gc=False, tag_field="tag"):
 
 
 class Created(_Event, frozen=True, tag="created"):
+    run: RunRef
+    params: str
+    key: str | None
+    mode: str
+    ignored: Any = None
+    """Canonical text, of what rules took out of the params; None for anything else that stands there."""
+
+    def __post_init__(self) -> None:
+        if self.ignored is not None and type(self.ignored) is not str:
+            force_setattr(self, "ignored", None)
+
+
+class _CreatedWhole(_Event, frozen=True, tag="created"):
+    """As it is written where nothing was ignored: without the last field. Spec: spec/rules.md section 6."""
+
     run: RunRef
     params: str
     key: str | None
@@ -189,6 +206,10 @@ class Opened(Struct, frozen=True, omit_defaults=True):
     batch: Batch | None = None
 
 
+class _Format(Struct, frozen=True):
+    format: int
+
+
 class Sealed(Struct, frozen=True):
     """The SEAL payload."""
 
@@ -207,6 +228,8 @@ _event_decoder = msgspec.msgpack.Decoder(Event)
 _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _sealed_decoder = msgspec.msgpack.Decoder(Sealed)
 _opened_decoder = msgspec.msgpack.Decoder(Opened)
+_format_decoder = msgspec.msgpack.Decoder(_Format)
+_WRITER = re.compile(r"[0-9a-f]{32}")
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
 
 
@@ -222,7 +245,13 @@ def _is_json(value: Any, depth: int = 1) -> bool:
 
 def encode_events(events: list[Event]) -> bytes:
     """The payload of an EVENTS frame. Cost: 0.5 µs an event."""
-    return _encoder.encode(events)
+    return _encoder.encode([_as_written(event) if type(event) is Created else event for event in events])
+
+
+def _as_written(event: Created) -> _Event:
+    if event.ignored is not None:
+        return event
+    return _CreatedWhole(event.run, event.params, event.key, event.mode)
 
 
 def encode_opened(opened: Opened) -> bytes:
@@ -278,9 +307,21 @@ def _is_unknown(raw: msgspec.Raw) -> bool:
 def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> Opened:
     """Who writes the segment. Raises: DamagedError."""
     try:
-        return _opened_decoder.decode(payload)
+        opened = _opened_decoder.decode(payload)
     except _BROKEN as error:
         raise DamagedError(where, f"not an OPEN payload: {error}", spec="spec/log.md section 3") from error
+    if _WRITER.fullmatch(opened.writer) is None:
+        why = f"not an OPEN payload: the writer {opened.writer[:40]!r} is not 32 hex digits"
+        raise DamagedError(where, why, spec="spec/log.md section 3")
+    return opened
+
+
+def format_of_opened(payload: memoryview | bytes) -> int:
+    """The format that an OPEN payload names, whatever else it holds; 0 if it names none."""
+    try:
+        return _format_decoder.decode(payload).format
+    except _BROKEN:
+        return 0
 
 
 def decode_sealed(payload: memoryview | bytes) -> Sealed:

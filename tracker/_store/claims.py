@@ -8,6 +8,7 @@ Spec: spec/claims.md sections 3, 4 and 6.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from tracker._model.names import CLAIMS, claim_stem, parse_claim_path, parse_hol
 from tracker.errors import DamagedError, StorageError
 from tracker.terms import RunRef, WriterId
 
+_NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder, a socket
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -103,8 +105,12 @@ def _holder_at(store_fd: int, path: str) -> Holder | None:
         return decode_holder(durable.read_file(path, store_fd), path)
     except FileNotFoundError:
         raise
-    except (DamagedError, StorageError):  # a link, a folder, other bytes: its heartbeat alone counts
+    except DamagedError:  # other bytes: its heartbeat alone counts
         return None
+    except StorageError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
 
 
 def put_claim(store_fd: int, path: str, holder_path: str, holder: Holder) -> int | None:

@@ -203,6 +203,9 @@ def _judge_bytes(root: Path, path: str, file: File) -> Iterator[Finding]:
     except OSError as error:
         yield damage("unreadable", path, f"{error.strerror or error}", "give this user the right to it")
         return
+    except ValueError:  # a NUL in it
+        yield damage("unreadable", path, "no file can have this path", "the event that names it is forged")
+        return
     if size != file.size or (file.digest is not None and found != file.digest):
         what = f"{size} bytes of BLAKE3 {found.hex()[:16]}…, sealed as {file.size} bytes"
         if file.digest is not None:
