@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,29 @@ def test_a_session_is_a_context_manager(world: dict[str, Any]) -> None:
     exec(block_with("with proj.session"), world)
 
     assert world["run"].is_done()
+
+
+def test_the_sweep_runs_each_config_once(world: dict[str, Any]) -> None:
+    ran: list[dict[str, Any]] = []
+    names = {"tracker": tracker, "project": Project("results"), "train": lambda run: ran.append(run.params)}
+    exec(block_with("project.sweep"), names)
+    exec(block_with("project.sweep"), names)
+
+    assert sorted(ran, key=str) == sorted(names["configs"], key=str)
+    assert len(ran) == 10
+
+
+def test_the_dask_lines_run_as_a_program(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    script = "import tracker\nproject = tracker.Project('results')\nconfigs = tracker.grid(n=range(3))\n"
+    script += "def train(run):\n    return run.params['n'] ** 2\n" + block_with("from distributed")
+    (tmp_path / "program.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+
+    assert done.stdout.count("done") == 3
+    assert [value in done.stdout for value in (", 0)", ", 1)", ", 4)")] == [True] * 3
 
 
 def test_the_shell_lines_are_true_of_the_store(world: dict[str, Any]) -> None:
