@@ -1,7 +1,7 @@
 """Read a store from its specification alone: slow, plain, and the judge of everything faster.
 
-Knows: canonical.md (form 1), layout.md, log.md, events.md, manifest.md. Imports nothing of the package,
-writes nothing, follows no symbolic link, and answers damage with a verdict, never with an exception.
+Knows: canonical.md (form 1), layout.md, log.md, packs.md, events.md, manifest.md. Imports nothing of the
+package, writes nothing, follows no symbolic link, and answers damage with a verdict, never with an exception.
 
     python spec/reference.py ROOT              the state of the store as JSON (events.md section 5)
     python spec/reference.py ROOT --manifests  the names of the manifests that its ledger implies
@@ -554,7 +554,7 @@ def entries(folder: str, is_kind: Callable[[int], bool]) -> Iterator[str]:
             yield name
 
 
-def list_ledger(root: str | os.PathLike[str]) -> list[str]:
+def list_ledger(root: str | os.PathLike[str], is_wanted: re.Pattern[str] = SEGMENT_NAME) -> list[str]:
     """List the segment files of a store by path relative to `.tracker`, in order; other names are ignored."""
     tracker = os.path.join(root, ".tracker")
     if "ledger" not in entries(tracker, stat.S_ISDIR):
@@ -564,8 +564,69 @@ def list_ledger(root: str | os.PathLike[str]) -> list[str]:
         for month in entries(os.path.join(tracker, "ledger"), stat.S_ISDIR)
         if MONTH_NAME.fullmatch(month)
         for name in entries(os.path.join(tracker, "ledger", month), stat.S_ISREG)
-        if SEGMENT_NAME.fullmatch(name)
+        if is_wanted.fullmatch(name)
     ]
+
+
+# Packs: packs.md
+
+PACK_NAME = re.compile(r"[0-9a-f]{16}\.pack")
+BLOCK = 512
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """Write the header of a member; there is no other way to write it."""
+    fields = [(name.encode("ascii"), 100), (b"0000444", 8), (b"0000000", 8), (b"0000000", 8)]
+    fields += [(f"{size:011o}".encode(), 12), (b"0" * 11, 12), (b" " * 8, 8), (b"0", 1), (b"", 100)]
+    fields += [(b"ustar", 6), (b"00", 2), (b"", 64), (b"0000000", 8), (b"0000000", 8), (b"", 167)]
+    header = b"".join(value.ljust(width, b"\0") for value, width in fields)
+    return header[:148] + f"{sum(header):06o}\0 ".encode() + header[156:]
+
+
+def tar_file(members: dict[str, bytes]) -> bytes:
+    """Write a pack."""
+    blocks = [tar_header(name, len(members[name])) + members[name] for name in sorted(members)]
+    padded = [block.ljust(-(-len(block) // BLOCK) * BLOCK, b"\0") for block in blocks]
+    return b"".join(padded) + bytes(2 * BLOCK)
+
+
+def tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Read names and bytes; where a block is no header, go on with the next one."""
+    at = 0
+    while at < len(data):
+        block = data[at : at + BLOCK]
+        at += BLOCK
+        name, size = block[:100].rstrip(b"\0"), block[124:135]
+        if not name.isascii() or not re.fullmatch(rb"[0-7]{11}", size):
+            continue
+        if block != tar_header(name.decode("ascii"), int(size, 8)):
+            continue
+        yield name.decode("ascii"), data[at : at + int(size, 8)]
+        at += -(-int(size, 8) // BLOCK) * BLOCK
+
+
+def packed_segments(root: str | os.PathLike[str], findings: list[Finding]) -> Iterator[tuple[str, bytes]]:
+    """Give path and bytes of each sealed segment in a pack of its month, packs in the order of names."""
+    for pack in list_ledger(root, PACK_NAME):
+        month = pack.rpartition("/")[0]
+        try:
+            with open(os.path.join(root, ".tracker", pack), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            findings.append(Finding("damaged", pack, f"cannot be read: {error.strerror}"))
+            continue
+        members = dict(reversed([*tar_members(data)]))  # of two of one name the first counts
+        for path, data in members.items():
+            folder, _, name = path.rpartition("/")
+            if folder == month and SEGMENT_NAME.fullmatch(name) and not name.endswith(".open"):
+                yield path, data
+
+
+def one_of(copies: list[bytes], name: str) -> bytes:
+    """Choose among the copies of one name: the first that has the hash in it, else the first."""
+    match = SEGMENT_NAME.fullmatch(name)
+    assert match
+    return next((data for data in copies if blake3(data).hexdigest()[:16] == match["hash"]), copies[0])
 
 
 def check_format(root: str | os.PathLike[str]) -> None:
@@ -599,14 +660,18 @@ def read_ledger(root: str | os.PathLike[str]) -> Ledger:
     check_format(root)
     findings: list[Finding] = []
     groups: dict[tuple[str, int], list[tuple[str, Segment]]] = {}
+    copies: dict[str, list[bytes]] = {}
     for path in list_ledger(root):
-        name = path.rpartition("/")[2]
         try:
             with open(os.path.join(root, ".tracker", path), "rb") as file:
-                data = file.read()
+                copies[path] = [file.read()]
         except OSError as error:
             findings.append(Finding("damaged", path, f"cannot be read: {error.strerror}"))
-            continue
+    for path, data in packed_segments(root, findings):
+        copies.setdefault(path, []).append(data)
+    for path in sorted(copies):
+        name = path.rpartition("/")[2]
+        data = one_of(copies[path], name)
         match = SEGMENT_NAME.fullmatch(name)
         assert match
         segment = read_segment(data, not name.endswith(".open"), name)
@@ -1193,6 +1258,145 @@ def holder_of(data: bytes) -> Json | None:
 def claims(root: str | os.PathLike[str]) -> list[Json]:
     """Give the claims of a store: path, run, number, held or spent or superseded or copied, holder."""
     return claims_of(root, read_events(read_ledger(root)))
+
+
+# Rules: rules.md
+
+
+Place = tuple[str, ...]
+
+
+class Refused(ValueError):
+    """The rules cannot be applied to these params."""
+
+
+def place_of(text: str) -> Place:
+    """Read a path in the form of section 3."""
+    keys = []
+    while text:
+        if text.startswith("["):
+            key, size = json.JSONDecoder().raw_decode(text[1:])
+            text = text[size + 2 :]
+        else:
+            match = re.match(r"\.?([A-Za-z0-9_-]+)", text)
+            if match is None:
+                raise ValueError(f"no path: {text}")
+            key, text = match[1], text[match.end() :]
+        keys.append(key)
+    return tuple(keys)
+
+
+def leaves_of(tree: dict[str, Any]) -> dict[Place, Any]:
+    """Give the values that are no object, and the empty objects, by their places."""
+    found: dict[Place, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            found.update({(key, *place): leaf for place, leaf in leaves_of(value).items()})
+        else:
+            found[(key,)] = value
+    return found
+
+
+def tree_of(leaves: dict[Place, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for place, leaf in leaves.items():
+        holder = tree
+        for key in place[:-1]:
+            holder = holder.setdefault(key, {})
+        holder[place[-1]] = leaf
+    return tree
+
+
+def below(place: Place, outer: Place) -> bool:
+    return place[: len(outer)] == outer
+
+
+def renames_of(rules: list[list[Any]]) -> list[tuple[Place, Place]]:
+    """Give the renames as (old, new), none before one that leads to where it begins."""
+    left = {(place_of(path), place_of(json.loads(value))) for kind, path, value in rules if kind == "rename"}
+    ordered = []
+    while left:
+        free = [
+            one for one in sorted(left)
+            if not any(below(new, one[0]) or below(one[0], new) for old, new in left if (old, new) != one)
+        ]  # fmt: skip
+        ordered.append(free[0])
+        left.remove(free[0])
+    return ordered
+
+
+def renamed(leaves: dict[Place, Any], old: Place, new: Place) -> dict[Place, Any]:
+    moved = {new + place[len(old) :]: leaf for place, leaf in leaves.items() if below(place, old)}
+    rest = {place: leaf for place, leaf in leaves.items() if not below(place, old)}
+    if moved:
+        for place, leaf in list(rest.items()):
+            if below(place, new) or (below(new, place) and leaf != {}):
+                raise Refused(f"{old} leads to {new}, which is taken")
+            if below(new, place):
+                del rest[place]
+    return without_empty({**rest, **moved}, [old])
+
+
+def without_empty(leaves: dict[Place, Any], on_the_way: list[Place]) -> dict[Place, Any]:
+    def goes(place: Place, leaf: Any) -> bool:
+        return leaf == {} and any(below(way, place) and way != place for way in on_the_way)
+
+    return {place: leaf for place, leaf in leaves.items() if not goes(place, leaf)}
+
+
+def written_form(rules: list[list[Any]], params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the written form of params under rules that do not contradict each other, and what is ignored."""
+    renames = renames_of(rules)
+
+    def today(path: str) -> Place:
+        place = place_of(path)
+        for old, new in renames:
+            place = new + place[len(old) :] if below(place, old) else place
+        return place
+
+    ignored_places = [today(path) for kind, path, _ in rules if kind == "ignore"]
+    absent = {today(path): json.loads(value) for kind, path, value in rules if kind == "absent"}
+
+    def dropped(leaves: dict[Place, Any], deeper_than: int) -> dict[Place, Any]:
+        kept = {p: leaf for p, leaf in leaves.items() if not any(below(p, outer) for outer in ignored_places)}
+        kept = without_empty(kept, [*ignored_places, *(p for p in absent if len(p) > deeper_than)])
+        for place in sorted(absent, key=len, reverse=True):
+            if len(place) > deeper_than:
+                meant = dropped(leaves_of(tree_of({place: absent[place]})), len(place))
+                inner = {p[len(place) :]: leaf for p, leaf in kept.items() if below(p, place)}
+                if inner and text_at(inner) == text_at({p[len(place) :]: leaf for p, leaf in meant.items()}):
+                    kept = {p: leaf for p, leaf in kept.items() if not below(p, place)}
+                kept = without_empty(kept, [place])
+        return kept
+
+    leaves = leaves_of(params)
+    for old, new in renames:
+        leaves = renamed(leaves, old, new)
+    ignored = {p: leaf for p, leaf in leaves.items() if any(below(p, outer) for outer in ignored_places)}
+    return tree_of(dropped(leaves, 0)), tree_of(ignored)
+
+
+def text_at(inner: dict[Place, Any]) -> bytes:
+    """Give the text of one value by its leaves; that of an empty object if it has none."""
+    if () in inner:
+        return form_1([inner[()]])
+    return form_1([tree_of(inner)])
+
+
+def alias(rules: list[list[Any]], params_text: str) -> str | None:
+    """Give the uid that recorded params would have under these rules; None for a session without params."""
+    tree = json.loads(params_text)
+    if tree.pop("@repeat", None) is not None and not tree:
+        return None
+    try:
+        return uid(form_1(written_form(rules, tree)[0]))
+    except ValueError:
+        return uid(form_1(tree))
+
+
+def ignored_of(event: Event) -> str | None:
+    """Give the ignored text of a `created` event: its last field, if it is there and a text."""
+    return event.fields[4] if len(event.fields) > 4 and is_text(event.fields[4]) else None
 
 
 # Command line

@@ -40,6 +40,7 @@ FLOORS = {
     "runs": 6.5,
     "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
+    "packing": 6.0,
     "trash": 6.0,
     "merge": 6.0,  # reads both histories as check does
     "doctor": 6.0,
@@ -59,6 +60,14 @@ NEIGHBOURS = {
         "_store/objects",
         "_store/quarantine",
     ): "a damaged object makes room for the same bytes",
+    (
+        "_store/manifests",
+        "_store/packs",
+    ): "a manifest in a pack is one",
+    (
+        "_store/segments",
+        "_store/packs",
+    ): "a segment in a pack is one",
     (
         "_store/tails",
         "_store/segments",
@@ -90,7 +99,9 @@ DOORS = {
         "filling": "Structs",
         "ledger": "Structs",
         "mapping": "Structs, which any engine can send",
+        "packing": "Structs",
         "liveness": "Structs",
+        "project": "replaces fields of a Filter",
         "runs/collection": "Structs",
         "check/findings": "Structs",
         "check/recovery": "Structs",
@@ -99,6 +110,7 @@ DOORS = {
         "query/hints": "Structs",
         "query/tree": "Structs",
         "cli/merging": "Structs as dicts, to print",
+        "cli/packing": "Structs as dicts, to print",
         "merge/report": "Structs",
         "merge/seals": "Structs",
         "doctor/report": "Structs",
@@ -134,7 +146,12 @@ DOORS = {
 }
 """Outside thing -> the files that may import it, and what for."""
 
-ERRORS_ALONE = [("sqlite3", "lookup"), ("sqlite3", "cli/complaints")]
+ERRORS_ALONE = [
+    ("sqlite3", "lookup"),
+    ("sqlite3", "cli/complaints"),
+    ("sqlite3", "cli/sql"),
+    ("sqlite3", "runs/source"),
+]
 
 LAZY = {
     ("_disk/lock", "portalocker"): "35 ms that only maintenance pays",
@@ -143,10 +160,10 @@ LAZY = {
 }
 """Imports inside a function: third-party, slow, and said to be so where they stand."""
 
-EXTRAS = ("cli", "ray", "yaml")
+EXTRAS = ("cli", "frame", "ray", "yaml")
 """The extras whose packages are imported here; the others' objects are taken as they are."""
 
-MODULES = {"pyyaml": "yaml"}
+MODULES = {"pyyaml": "yaml", "arro3-core": "arro3", "arro3-io": "arro3"}
 """Package -> the module it installs, where the names differ."""
 
 NEVER = {

@@ -1180,6 +1180,8 @@ def files_that_count() -> Iterator[StoreVector]:
         store(seg, {seg_path.replace(MONTH, "2026-12"): segment}), {"runs.0.notes": ["fine"]}, manifests=1,
     )
 
+    yield from packed()
+
     left, _ = three_frames()
     left.write(["noted", RUN.ref, "left"], ["noted", RUN.ref, "left again"])
     right, _ = three_frames()
@@ -1191,6 +1193,55 @@ def files_that_count() -> Iterator[StoreVector]:
         "fork",
         "a writer that went on twice from one state: both are kept; after position the prefix hash decides",
         "log.md 4", sealed(left, right), {"runs.0.notes": want}, findings="fork fork", manifests=1,
+    )
+
+
+def in_pack(members: dict[str, bytes], data: bytes | None = None) -> dict[str, bytes]:
+    """Give the pack of files of a store, as a file of it; with `data` other bytes under its name."""
+    whole = reference.tar_file({path.removeprefix(".tracker/"): own for path, own in members.items()})
+    room = "manifests" if "/manifests/" in next(iter(members)) else f"ledger/{MONTH}"
+    name = f".tracker/{room}/{blake3(whole).hexdigest()[:16]}.pack"
+    return {name: whole if data is None else data}
+
+
+def packed() -> Iterator[StoreVector]:
+    files, _ = one_run()
+    segment = {path: data for path, data in files.items() if path.endswith(".seg")}
+    manifest = {path: data for path, data in files.items() if "/manifests/" in path}
+    other = Pen(B, "vega", at=9000)
+    other.write(["noted", RUN.ref, "from vega"])
+    both = segment | other.ledger("seg", other.seal())
+    notes = {"runs.0.status": "done", "runs.0.notes": ["from vega"], "runs.0.unproven": False}
+    yield StoreVector(
+        "packed", "segments in a pack, and a manifest in another", "packs.md 1",
+        store(in_pack(both), in_pack(manifest)), notes, manifests=1,
+    )
+    yield StoreVector(
+        "packed-and-loose", "a pack and a loose copy of what it holds are one", "packs.md 4",
+        store(in_pack(both), segment), notes, manifests=1,
+    )
+    (whole,) = in_pack(both).values()
+    place = whole.index(segment[next(iter(segment))]) + 200
+    last = both[max(both)]
+    end = whole.index(last) + len(last) - 50
+    yield StoreVector(
+        "packed-damaged", "a member with wrong bytes in a pack; its loose copy is sound, so nothing is lost",
+        "packs.md 4", store(in_pack(both, flipped(whole, place)), segment), notes, manifests=1,
+    )
+    yield StoreVector(
+        "packed-header-damaged", "a header with a wrong bit costs its member; the next one is found",
+        "packs.md 4", store(in_pack(both, flipped(whole, 130))), {"runs.0.notes": ["from vega"]},
+    )
+    yield StoreVector(
+        "packed-torn", "a pack that was cut short in its last member: the good prefix of that counts",
+        "packs.md 4", store(in_pack(both, whole[:end])),
+        {"runs.0.status": "done", "runs.0.notes": ["from vega"]}, findings="damaged", manifests=1,
+    )
+    strange = {path.replace(MONTH, "2026-10"): data for path, data in segment.items()}
+    more = strange | {f".tracker/ledger/{MONTH}/{A}-0.open": b"x", ".tracker/FORMAT": b"tracker 2\n"}
+    yield StoreVector(
+        "packed-other-names", "members of another month, journals and other names in a pack are ignored",
+        "packs.md 4", store(in_pack(more | other.ledger("seg"))), {"runs.0.notes": ["from vega"]},
     )
 
 

@@ -97,18 +97,16 @@ def _newer(covers: dict[str, Cover], files: list[SegmentFile], ledger_fd: int) -
     there.
     """
     listed = {file.path for file in files}
-    there = (path for path in covers if path not in listed and durable.exists(path, ledger_fd))
-    parts = (path.partition("/") for path in there)
+    unlisted = [path for path in covers if path not in listed]
+    there = {file.path for file in segments.list_segments(ledger_fd)} if unlisted else set()
+    parts = (p.partition("/") for p in unlisted if p in there or durable.exists(p, ledger_fd))
     named = ((month, name, parse_segment_name(name)) for month, _, name in parts)
     return [SegmentFile(month, name, parsed) for month, name, parsed in named if parsed is not None]
 
 
 def _has_changed(cover: Cover, ledger_fd: int) -> bool:
-    try:
-        status = durable.stat_at(cover.path, ledger_fd)
-    except FileNotFoundError:
-        return True
-    return (status.st_size, status.st_mtime_ns) != (cover.size, cover.mtime_ns)
+    stamp = segments.stat_segment(ledger_fd, cover.path)
+    return stamp is None or stamp.mtime_ns != cover.mtime_ns or stamp.size_bytes != cover.size
 
 
 class Filling:
@@ -166,7 +164,5 @@ def _sizes(files: Sequence[SegmentFile], ledger_fd: int) -> Iterator[int]:
 
 
 def _size_of(path: str, ledger_fd: int) -> int:
-    try:
-        return durable.stat_at(path, ledger_fd).st_size
-    except FileNotFoundError:
-        return 0
+    stamp = segments.stat_segment(ledger_fd, path)
+    return 0 if stamp is None else stamp.size_bytes

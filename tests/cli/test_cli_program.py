@@ -33,7 +33,7 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 def test_these_are_the_commands() -> None:
     assert set(subparsers()) == {
         "ls", "show", "log", "params", "path", "hash", "todo", "rm", "restore", "gc",
-        "verify", "repair", "rebuild", "merge", "doctor", "demo",
+        "verify", "repair", "rebuild", "merge", "pack", "unpack", "doctor", "demo",
     }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Sealed, live and partial segments in `ledger/`: list, read, choose, publish a dead writer's part.
 
-Knows file names and whole files. Never writes to a file that another process may read, and never judges what
-events mean.
+Knows file names and whole files, loose or in packs: a segment has one name wherever it lies. Never writes to
+a file that another process may read, and never judges what events mean.
 
-Spec: spec/layout.md section 2; spec/log.md sections 4 and 5.
+Spec: spec/layout.md section 2; spec/log.md sections 4 and 5; spec/packs.md section 4.
 """
 
 import os
@@ -11,26 +11,31 @@ import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tracker._codec.frame import Frame, FrameType, Scan, Verdict, file_hash, read_trusted, scan
 from tracker._disk import durable, host
-from tracker._model.event import Event, Opened, decode_events, decode_opened
-from tracker._model.names import SegmentName, is_month, parse_segment_name, segment_name
+from tracker._model.event import Event, Opened, decode_events, decode_opened, format_of_opened
+from tracker._model.names import LEDGER, SegmentName, is_month, parse_segment_name, segment_name
+from tracker._store import packs
+from tracker._store.packs import Table
 from tracker.errors import DamagedError, VersionError
 from tracker.terms import WriterId
 
 _LISTS_MAX = 20
 _FINE_NS = 100_000_000
 _COARSE_NS = 2_000_000_000
+_STAMPS = 1 << 63  # what SQLite holds
 
 DEAD_AFTER_S = 24 * 3600
 
 
 class SegmentFile(NamedTuple):
-    """One segment's place: `ledger/<month>/<file>`, and what its name says."""
+    """One segment's place, `ledger/<month>/<file>`, loose or in a pack there, and what its name says."""
 
     month: str
     file: str
@@ -48,7 +53,10 @@ class SegmentFile(NamedTuple):
 
 
 class Segment(Struct, frozen=True):
-    """A segment as read. `damage` is empty for a whole file and for a torn journal."""
+    """A segment as read. `damage` is empty for a whole file and for a torn journal.
+
+    Where it is damaged in all its copies, `mtime_ns` is the sum of their time stamps: it moves when one does.
+    """
 
     place: SegmentFile
     scan: Scan
@@ -72,7 +80,7 @@ class Listing:
 
     On a local file system a month folder is listed again when its ctime changed, or was too young at the last
     look to show the next change: 0.1 s, or 2 s where times are whole seconds. On a network file system
-    always.
+    always, and where a pack is not whole: who copies it may still write.
     """
 
     def __init__(self, *, is_network: bool) -> None:
@@ -81,7 +89,10 @@ class Listing:
         self._root_seen: tuple[int, int] = (0, 0)
 
     def refresh(self, ledger_fd: int) -> bool:
-        """Look again. True if any name came or went. Cost: one stat a month, 8 µs for a changed folder."""
+        """Look again. True if any name came or went. Cost: one stat a month, 8 µs for a changed folder.
+
+        Raises: StorageError where a pack cannot be read: what is in it must not be missed.
+        """
         changed = self._refresh_months(ledger_fd)
         for month in list(self._months):
             changed |= self._refresh_month(ledger_fd, month)
@@ -127,7 +138,10 @@ class Listing:
             return False
         now = time.time_ns()
         found = self._list_steadily(ledger_fd, month, seen, now) if stat.S_ISDIR(seen.st_mode) else []
-        self._months[month] = (seen.st_ctime_ns, now, found)
+        tables = packs.known_tables(month, ledger_fd).values()
+        _raise_refused(tables)
+        is_whole = all(table.is_whole for table in tables)
+        self._months[month] = (seen.st_ctime_ns if is_whole else 0, now, found)
         return found != files
 
     def _list_steadily(self, ledger_fd: int, month: str, seen: os.stat_result, now: int) -> list[SegmentFile]:
@@ -149,15 +163,37 @@ class Listing:
 
 
 def list_segments(ledger_fd: int) -> list[SegmentFile]:
-    """All segment files below `ledger/`, in the order of months and names."""
-    listing = Listing(is_network=True)
-    listing.refresh(ledger_fd)
-    return listing.files()
+    """All segments below `ledger/`, in the order of months and names.
+
+    Those in a pack that the system refuses are not among them.
+    """
+    months = sorted(name for name in durable.list_names("", ledger_fd) if is_month(name))
+    return [file for month in months for file in _list_month(ledger_fd, month)]
 
 
 def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
-    names = ((file, parse_segment_name(file)) for file in sorted(durable.list_files(month, ledger_fd)))
-    return [SegmentFile(month, file, name) for file, name in names if name is not None]
+    files = durable.list_files(month, ledger_fd)
+    names = ((file, parse_segment_name(file)) for file in sorted(files))
+    loose = [SegmentFile(month, file, name) for file, name in names if name is not None]
+    packed = [_files_of(table, month) for table in packs.look(month, ledger_fd, files).values()]
+    if not any(packed):
+        return loose
+    by_file = {one.file: one for found in (loose, *packed) for one in found}
+    return [by_file[file] for file in sorted(by_file)]
+
+
+@lru_cache(maxsize=4096)
+def _files_of(table: Table, month: str) -> list[SegmentFile]:
+    """The segments in a pack. Parsed once, as a pack's folder is listed again and again."""
+    files = (name.rpartition("/")[2] for name in table.members)
+    parsed = ((file, parse_segment_name(file)) for file in files)
+    return [SegmentFile(month, file, name) for file, name in parsed if name is not None]
+
+
+def _raise_refused(tables: Iterable[Table]) -> None:
+    for table in tables:
+        if table.refused is not None:
+            raise table.refused
 
 
 def choose(files: Iterable[SegmentFile]) -> tuple[list[SegmentFile], list[SegmentFile]]:
@@ -172,17 +208,76 @@ def choose(files: Iterable[SegmentFile]) -> tuple[list[SegmentFile], list[Segmen
 def read_segment(ledger_fd: int, place: SegmentFile, *, verify: bool = True) -> Segment | None:
     """Read one file and judge it; None if it is gone.
 
-    Damage is a verdict, not an error. With `verify=False` a sealed file's hash is not computed.
+    Damage is a verdict, not an error. Of several copies the first that is sound is given, else the first: the
+    loose one, then those in packs. With `verify=False` a sealed file's hash is not computed.
 
     Raises: VersionError when a newer release wrote it.
     Cost: one read and one BLAKE3 pass, about 1 ms for 1 MiB.
     """
-    try:
-        status = durable.stat_at(place.path, ledger_fd)
-        data = durable.read_file(place.path, ledger_fd)
-    except FileNotFoundError:
-        return None
-    return judge_segment(data, place, status.st_mtime_ns, verify=verify)
+    first: Segment | None = None
+    for data, mtime_ns in _iter_copies(ledger_fd, place):
+        segment = judge_segment(data, place, mtime_ns, verify=verify)
+        if not segment.damage or place.name.kind == "open":
+            return segment
+        first = first or segment
+    stamp = None if first is None else stat_segment(ledger_fd, place.path)
+    return first if first is None or stamp is None else structs.replace(first, mtime_ns=stamp.mtime_ns)
+
+
+def read_bytes(ledger_fd: int, place: SegmentFile) -> bytes | None:
+    """The bytes of a segment: of its first sound copy, else of its first; None if it is gone."""
+    first: bytes | None = None
+    for data, _ in _iter_copies(ledger_fd, place):
+        if place.name.kind == "open" or file_hash(data) == place.name.hash16:
+            return data
+        first = data if first is None else first
+    return first
+
+
+def _iter_copies(ledger_fd: int, place: SegmentFile) -> Iterator[tuple[bytes, int]]:
+    """Bytes and time stamp of each copy: the loose one, and those in packs.
+
+    One that goes from loose to packed, or back, while it is looked for is found: it is under its new name
+    before the old one is gone.
+    """
+    is_found = False
+    for _ in range(2):
+        try:
+            mtime_ns = durable.stat_at(place.path, ledger_fd).st_mtime_ns
+            yield durable.read_file(place.path, ledger_fd), mtime_ns
+            is_found = True
+        except FileNotFoundError:
+            pass  # packed, or gone
+        if place.name.kind == "open":
+            return
+        for copy in packs.iter_copies(place.month, ledger_fd, f"{LEDGER}/{place.path}"):
+            yield copy.data, copy.mtime_ns
+            is_found = True
+        if is_found:
+            return
+
+
+class Stamp(NamedTuple):
+    """By what a segment that is damaged is known again: `mtime_ns` is the sum over its copies."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+def stat_segment(ledger_fd: int, path: str) -> Stamp | None:
+    """What the system tells of a segment below `ledger/`, loose or packed; None if it is gone."""
+    found = []
+    with suppress(FileNotFoundError):
+        status = durable.stat_at(path, ledger_fd)
+        found.append((status.st_size, status.st_mtime_ns))
+    if not path.endswith(".open"):
+        found += packs.stats_of(path.partition("/")[0], ledger_fd, f"{LEDGER}/{path}", is_new=not found)
+    return Stamp(found[0][0], sum(mtime_ns for _, mtime_ns in found) % _STAMPS) if found else None
+
+
+def is_loose(ledger_fd: int, place: SegmentFile) -> bool:
+    """True if a segment lies under its own name, in a pack or not."""
+    return durable.exists(place.path, ledger_fd)
 
 
 def judge_segment(data: bytes, place: SegmentFile, mtime_ns: int = 0, *, verify: bool = True) -> Segment:
@@ -197,15 +292,23 @@ def judge_segment(data: bytes, place: SegmentFile, mtime_ns: int = 0, *, verify:
         )
     opened = None
     if result.frames:
+        _refuse_newer(result.frames[0].payload, place)
         try:
             opened = decode_opened(result.frames[0].payload, place.path)
         except DamagedError as error:
             damage = damage or error.why
-    if opened is not None and opened.format > 1:
-        raise VersionError(
-            f"ledger/{place.path}", str(opened.format), "1", f"tracker {opened.version} or newer reads it"
-        )
     return Segment(place, result, len(data), mtime_ns, opened, damage)
+
+
+def _refuse_newer(payload: memoryview | bytes, place: SegmentFile) -> None:
+    format_ = format_of_opened(payload)
+    if format_ > 1:
+        raise VersionError(
+            f"ledger/{place.path}",
+            str(format_),
+            "1",
+            "read it with the release of tracker that wrote it, or newer",
+        )
 
 
 def _judge(data: bytes, place: SegmentFile, *, verify: bool) -> tuple[Scan, str]:
@@ -310,9 +413,8 @@ def unlink_ghosts(ledger_fd: int, files: Iterable[SegmentFile]) -> int:
     _, hidden = choose(files)
     sealed = {file.owner: file for file in files if file.name.kind == "seg"}
     gone = 0
-    for place in hidden:
+    for place in (place for place in hidden if is_loose(ledger_fd, place)):
         proof = read_segment(ledger_fd, sealed[place.owner])
         if proof is not None and not proof.damage:
-            durable.unlink_if_there(place.path, ledger_fd)
-            gone += 1
+            gone += durable.unlink_if_there(place.path, ledger_fd)
     return gone

@@ -64,11 +64,11 @@ def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
     for path in manifests.iter_manifests(store_fd):
         name = names.parse_manifest_path(path)
         try:
-            data = durable.read_file(path, store_fd)
+            data = manifests.read_bytes(store_fd, path)
         except StorageError as error:
             yield damage("unreadable", f"{STORE}/{path}", str(error), CURE_REBUILD)
             continue
-        if name is not None and file_hash(data) != name.hash16:
+        if name is not None and data is not None and file_hash(data) != name.hash16:
             is_cut = durable.is_cut_short(data, implied_manifests(reading, name.uid).get(path, b""))
             kind = incomplete if is_cut else damage
             what = "a crash cut it short" if is_cut else "its bytes are not those its name says"

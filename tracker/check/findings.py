@@ -73,6 +73,10 @@ class Mend(Struct, frozen=True):
     what: str
 
 
+Step = tuple[Mend, Callable[[], object]]
+"""What is to be done, and the act."""
+
+
 class Repaired(Struct, frozen=True):
     """What repair did, or would, and what the system refused, with its reason."""
 

@@ -27,6 +27,7 @@ from tracker._model.fold import History, Stamp, State, absorb, collector_paused,
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._model.names import LEDGER, STORE, is_month, is_temporary, parse_segment_name, split_ref
 from tracker._store import segments
+from tracker._store.packs import is_pack_name
 from tracker._store.segments import Segment, SegmentFile
 from tracker.check.findings import CURE_MERGE, CURE_REPAIR, Finding, Progress, damage, incomplete, note
 from tracker.errors import DamagedError, StorageError
@@ -73,7 +74,7 @@ def read_ledger(ledger_fd: int, progress: Progress) -> Reading:
     reading = Reading()
     files = segments.list_segments(ledger_fd)
     _, hidden = segments.choose(files)
-    reading.findings += [_ghost(place) for place in hidden]
+    reading.findings += [_ghost(place) for place in hidden if segments.is_loose(ledger_fd, place)]
     forks = _forks_of(ledger_fd, files)
     with collector_paused():
         for done, segment in enumerate(_readable(ledger_fd, files, reading), 1):
@@ -248,7 +249,8 @@ def read_names(ledger_fd: int) -> list[Finding]:
         if not is_month(month):
             found.append(f"{LEDGER}/{month}")
             continue
-        files = {name for name in durable.list_files(month, ledger_fd) if parse_segment_name(name)}
+        listed = durable.list_files(month, ledger_fd)
+        files = {name for name in listed if parse_segment_name(name) or is_pack_name(name)}
         others = set(durable.list_names(month, ledger_fd)) - files
         found += [f"{LEDGER}/{month}/{name}" for name in others]
     return [_foreign(path) for path in sorted(found)]

@@ -9,7 +9,7 @@ Spec: spec/recovery.md section 4.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from tracker._codec.digest import digest
@@ -21,15 +21,13 @@ from tracker._store import manifests, objects, outputs, segments
 from tracker._store.quarantine import quarantine, quarantine_outside
 from tracker._store.root import FORMAT_BYTES, make_store
 from tracker._store.segments import SegmentFile
+from tracker.check import packed
 from tracker.check.files import runs_of
-from tracker.check.findings import Mend, Progress, Repaired, no_progress
+from tracker.check.findings import Mend, Progress, Repaired, Step, no_progress
 from tracker.check.reading import Reading, implied_manifests, read_ledger
 from tracker.errors import NotFoundError, StorageError
 from tracker.ledger import Ledger
 from tracker.terms import StorageMode
-
-Step = tuple[Mend, Callable[[], object]]
-"""What is to be done, and the act."""
 
 
 def repair(ledger: Ledger, progress: Progress = no_progress, *, dry_run: bool = False) -> Repaired:
@@ -83,6 +81,7 @@ class _Plan:
         yield from self._iter_format()
         yield from self._iter_journals()
         yield from self._iter_ghosts()
+        yield from packed.iter_steps(self._store_fd)
         yield from self._iter_manifests()
         yield from self._iter_objects()
         yield from self._iter_params()
@@ -109,7 +108,8 @@ class _Plan:
 
     def _iter_ghosts(self) -> Iterator[Step]:
         files = segments.list_segments(self._ledger_fd)
-        for ghost in segments.choose(files)[1]:
+        hidden = segments.choose(files)[1]
+        for ghost in (place for place in hidden if segments.is_loose(self._ledger_fd, place)):
             sealed = [
                 f for f in files if f.owner == ghost.owner and f.name.kind == "seg" and self._is_sound(f)
             ]
@@ -126,7 +126,8 @@ class _Plan:
         implied = implied_manifests(self._reading)
         there = [*manifests.iter_manifests(self._store_fd)]
         unfit = {path for path in there if not self._holds_manifest(path)}
-        for path in sorted(path for path in unfit if not self._is_cut(path, implied.get(path, b""))):
+        loose = set(manifests.iter_loose(self._store_fd))
+        for path in sorted(p for p in unfit & loose if not self._is_cut(p, implied.get(p, b""))):
             aside = partial(quarantine, self._store_fd, path)
             yield Mend("manifest", f"{STORE}/{path}", "set aside what it holds"), aside
         for path in sorted((implied.keys() - set(there)) | (implied.keys() & unfit)):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tracker._disk import durable
 from tracker._model.names import FORMAT, LEDGER, STORE
 from tracker._store.root import FORMAT_BYTES, check_format
-from tracker.check import files, replay, set_aside
+from tracker.check import files, packed, replay, set_aside
 from tracker.check.findings import (
     CURE_REPAIR,
     Finding,
@@ -86,6 +86,7 @@ def _iter_disk(
     full = level is not Level.QUICK
     yield from files.iter_objects(store_fd, reading, full=full)
     yield from files.iter_manifests(store_fd, reading)
+    yield from packed.iter_packs(store_fd)
     yield from files.iter_unrecorded(ledger.root, reading)
     yield from set_aside.iter_quarantined(store_fd)
     trashed = set_aside.read_trash(store_fd, reading)

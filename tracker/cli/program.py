@@ -19,6 +19,7 @@ from tracker.cli.health import REBUILD, VERIFY
 from tracker.cli.history import LOG
 from tracker.cli.keeping import GC, REPAIR, RESTORE, RM
 from tracker.cli.merging import MERGE
+from tracker.cli.packing import PACK, UNPACK
 from tracker.cli.run import PARAMS, PATH, SHOW
 from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
@@ -62,7 +63,7 @@ example:
 
 COMMANDS = (
     *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, DOCTOR, DEMO),
+    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, PACK, UNPACK, DOCTOR, DEMO),
 )
 
 

@@ -12,6 +12,7 @@ from tracker._codec.frame import file_hash
 from tracker._disk import durable
 from tracker._model.names import SegmentName, is_month, is_temporary, parse_segment_name, segment_name
 from tracker._store import segments
+from tracker._store.packs import is_pack_name
 from tracker._store.segments import Segment, SegmentFile, judge_segment
 from tracker.errors import StorageError
 from tracker.merge.conflicts import original_name
@@ -88,10 +89,13 @@ def _list_all(ledger_fd: int) -> tuple[list[tuple[str, SegmentFile]], list[str]]
         files = set(durable.list_files(month, ledger_fd))
         for file in sorted(durable.list_names(month, ledger_fd)):
             name = _claimed(file) if file in files else None
-            if name is None:
-                foreign.append(f"{month}/{file}")
-            else:
+            if name is not None:
                 found.append((f"{month}/{file}", _place(month, name)))
+            elif not is_pack_name(file):
+                foreign.append(f"{month}/{file}")
+    loose = {path for path, _ in found}
+    packed = (place for place in segments.list_segments(ledger_fd) if place.path not in loose)
+    found += [(place.path, place) for place in packed if place.name.kind != "open"]
     return found, [path for path in foreign if not is_temporary(path.rpartition("/")[2])]
 
 
@@ -112,16 +116,26 @@ def _judge_all(
     went = False
     for done, (path, place) in enumerate(found, 1):
         try:
-            data = durable.read_file(path, ledger_fd)
-        except FileNotFoundError:
-            went = True
-            continue
+            data = read_piece(ledger_fd, path, place)
         except StorageError as error:
             unreadable.append((path, error.reason))
+            continue
+        if data is None:
+            went = True
             continue
         pieces.append(piece_of(path, place, judge_segment(data, place), data))
         progress("segments of SRC", done, len(found))
     return pieces, unreadable, went
+
+
+def read_piece(ledger_fd: int, path: str, place: SegmentFile) -> bytes | None:
+    """The bytes of a file of SRC's ledger, or of a member of its packs; None if it is gone."""
+    if path == place.path:
+        return segments.read_bytes(ledger_fd, place)
+    try:
+        return durable.read_file(path, ledger_fd)
+    except FileNotFoundError:
+        return None
 
 
 def piece_of(path: str, place: SegmentFile, segment: Segment, data: bytes) -> Piece:

@@ -26,7 +26,7 @@ from tracker._store import manifests, objects
 from tracker._store.quarantine import QUARANTINE
 from tracker.errors import StorageError
 from tracker.merge.conflicts import original_name
-from tracker.merge.inventory import Piece, Theirs
+from tracker.merge.inventory import Piece, Theirs, read_piece
 from tracker.merge.plan import Do, Step
 from tracker.merge.report import Draft, Kind, Line, Progress
 
@@ -101,11 +101,11 @@ def _take_piece(step: Step, source_fd: int, store_fd: int | None, report: Draft)
     what = _why_taken(step)
     if not report.dry_run:
         assert store_fd is not None, "the store was made"
-        data = _proved_again(piece, f"{LEDGER}/{piece.file}", target, source_fd)
+        data = _proved_again(piece, target, source_fd)
         if data is None:
             report.skipped.append(Line(Kind.SEGMENT, _shown(piece.file), _LOST_MEANWHILE))
             return False
-        if step.do is Do.MEND:
+        if step.do is Do.MEND and durable.exists(path, store_fd):  # else it is damaged in a pack
             what = f"what was here is kept as {STORE}/{replace_keeping(store_fd, path, data)}"
         else:
             _make_folder_of(store_fd, path)
@@ -125,11 +125,14 @@ def _as(file: str, target: str) -> str:
     return "" if file == target else _shown(target)
 
 
-def _proved_again(piece: Piece, path: str, target: str, source_fd: int) -> bytes | None:
+def _proved_again(piece: Piece, target: str, source_fd: int) -> bytes | None:
     """The bytes that the target's name is the hash of; None if SRC has them no longer."""
+    ledger_fd = durable.open_folder_fd(LEDGER, source_fd)
     try:
-        data = durable.read_file(path, source_fd)
-    except FileNotFoundError:
+        data = read_piece(ledger_fd, piece.file, piece.place)
+    finally:
+        durable.close_read(ledger_fd)
+    if data is None:
         return None
     data = data if piece.is_proven else data[: piece.good_bytes]
     stem = target.rpartition(".")[0]
@@ -174,6 +177,9 @@ def _take_folder(
 ) -> int:
     room = _ROOMS[kind]
     files = list(_iter_named(room, source_fd))
+    if kind is Kind.MANIFEST:
+        loose = {path for path, _ in files}
+        files += [(path, path) for path in manifests.iter_manifests(source_fd) if path not in loose]
     taken = 0
     seen: set[str] = set()
     for number, (path, name) in enumerate(files, 1):
@@ -214,13 +220,11 @@ def _read_proved(
 ) -> bytes | None:
     """The bytes of a file of SRC if they are what its name says."""
     try:
-        data = durable.read_file(path, source_fd)
-    except FileNotFoundError:
-        return None
+        data = _read_one(path, source_fd)
     except StorageError as error:
         report.damaged.append(Line(kind, f"{STORE}/{path}", f"cannot be read: {error.reason}"))
         return None
-    if is_right(name, data):
+    if data is None or is_right(name, data):
         return data
     is_cut = kind is Kind.MANIFEST and not data.endswith(b"\n")  # derived, and never synced
     line = Line(kind, f"{STORE}/{path}", "a crash cut it short" if is_cut else "its bytes are not its name's")
@@ -238,7 +242,7 @@ def _take_one(
     store_fd: int | None,
     report: Draft,
 ) -> bool:
-    ours = _read_here(name, store_fd)
+    ours = None if store_fd is None else _read_one(name, store_fd)
     if ours == data:
         report.present += 1
         return False
@@ -247,7 +251,7 @@ def _take_one(
     what = "damaged here" if is_damaged else ""
     if not report.dry_run:
         assert store_fd is not None, "the store was made"
-        if ours is None:
+        if ours is None or not durable.exists(name, store_fd):  # nowhere here, or damaged in a pack
             put(store_fd, name, data)
         elif is_damaged:
             what = f"what was here is kept as {STORE}/{replace_keeping(store_fd, name, data)}"
@@ -257,9 +261,10 @@ def _take_one(
     return True
 
 
-def _read_here(path: str, store_fd: int | None) -> bytes | None:
-    if store_fd is None:
-        return None
+def _read_one(path: str, store_fd: int) -> bytes | None:
+    """The bytes of a manifest, loose or packed, or of an object; None if it is not here."""
+    if parse_manifest_path(path) is not None:
+        return manifests.read_bytes(store_fd, path)
     try:
         return durable.read_file(path, store_fd)
     except FileNotFoundError:

@@ -59,7 +59,9 @@ def plan_gc(ledger: Ledger, *, older_than_s: float = GRACE_S) -> Collected:
         limit_ms = now_ms - older_than_s * 1000 if older_than_s > 0 else math.inf  # clocks may be ahead
         purged = [*_iter_purges(ledger, limit_ms)]
         temporary = [*_iter_temporary(store_fd, now_ms / 1000 - GRACE_S)]
-        ghosts = [f"{LEDGER}/{place.path}" for place in segments.choose(ledger.lookup.files())[1]]
+        hidden = segments.choose(ledger.lookup.files())[1]
+        loose = [place for place in hidden if segments.is_loose(ledger.lookup.ledger_fd, place)]
+        ghosts = [f"{LEDGER}/{place.path}" for place in loose]
         return Collected(purged, sorted(temporary), ghosts)
 
 
