@@ -44,7 +44,9 @@ FLOORS = {
     "trash": 6.0,
     "merge": 6.0,  # reads both histories as check does
     "doctor": 6.0,
+    "ruling": 5.4,  # what the ledger's rules make of its runs
     "session": 6.0,
+    "why": 6.0,
     "sweep": 6.5,
     "mapping": 6.6,
     "engines": 7.0,
@@ -92,6 +94,7 @@ DOORS = {
         "_model/fold": "Structs",
         "_model/manifest": "Structs and the JSON coders",
         "_model/removal": "Structs",
+        "_model/rules": "Structs",
         "_store/index": "Structs and the coder of its blobs",
         "_store/journal": "Structs",
         "_store/segments": "Structs",
@@ -102,14 +105,24 @@ DOORS = {
         "packing": "Structs",
         "liveness": "Structs",
         "project": "replaces fields of a Filter",
+        "ruling": "Structs",
+        "runs/batches": "Structs",
         "runs/collection": "Structs",
+        "runs/columns": "Structs, and the JSON coder for many rows",
+        "runs/rows": "Structs",
+        "runs/table": "Structs",
+        "runs/typed": "Structs",
+        "runs/union": "Structs",
         "check/findings": "Structs",
         "check/recovery": "Structs",
         "check/set_aside": "Structs",
         "check/reading": "Structs",
         "query/hints": "Structs",
         "query/tree": "Structs",
+        "cli/asking": "a Struct with one field otherwise",
         "cli/merging": "Structs as dicts, to print",
+        "cli/rules": "Structs as dicts, to print",
+        "cli/why": "Structs as dicts, to print",
         "cli/packing": "Structs as dicts, to print",
         "merge/report": "Structs",
         "merge/seals": "Structs",
@@ -117,6 +130,7 @@ DOORS = {
         "doctor/scratch": "Structs",
         "cli/doctor": "Structs as dicts, to print",
         "trash/belongings": "Structs",
+        "why": "Structs",
         "trash/moves": "Structs",
         "trash/purge": "Structs",
         "cli/complaints": "names its errors",
@@ -129,6 +143,8 @@ DOORS = {
         "_store/relation": "queries over the index's connection",
         "lookup": "sqlite3.Error alone: an unfit index is dropped",
         "cli/complaints": "sqlite3.Error alone: an unfit index is a line, not a traceback",
+        "cli/sql": "sqlite3's errors alone: a refused text is a line",
+        "runs/source": "sqlite3.Error alone: an unfit index is made anew",
     },
     "subprocess": {
         "cli/demo": "kills and resumes a sweep",
@@ -143,6 +159,9 @@ DOORS = {
     "rich": {"cli/table": "tables for people"},
     "yaml": {"sweepfile": "sweeps written by hand"},
     "ray": {"engines/ray": "tasks"},
+    "pandas": {"runs/frames": "data frames"},
+    "polars": {"runs/frames": "data frames"},
+    "arro3": {"runs/frames": "Arrow tables and Parquet files"},
 }
 """Outside thing -> the files that may import it, and what for."""
 
@@ -157,6 +176,9 @@ LAZY = {
     ("_disk/lock", "portalocker"): "35 ms that only maintenance pays",
     ("cli/table", "rich"): "slow, and need not be installed",
     ("sweepfile", "yaml"): "need not be installed",
+    ("runs/frames", "pandas"): "slow, and need not be installed",
+    ("runs/frames", "polars"): "slow, and need not be installed",
+    ("runs/frames", "arro3"): "need not be installed",
 }
 """Imports inside a function: third-party, slow, and said to be so where they stand."""
 

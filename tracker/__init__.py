@@ -10,6 +10,7 @@
 The front door: every public name is here, and nothing else.
 """
 
+from tracker._model.rules import Rule, RuleError
 from tracker.errors import (
     AmbiguousError,
     ClaimedError,
@@ -36,6 +37,7 @@ from tracker.session import Session
 from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode
 from tracker.version import VERSION as __version__
+from tracker.why import Why
 
 __all__ = [
     "AmbiguousError",
@@ -52,6 +54,8 @@ __all__ = [
     "ParamsWarning",
     "Project",
     "QueryError",
+    "Rule",
+    "RuleError",
     "Runs",
     "Session",
     "StateError",
@@ -62,6 +66,7 @@ __all__ = [
     "TrackerError",
     "TrackerWarning",
     "VersionError",
+    "Why",
     "__version__",
     "grid",
     "product",

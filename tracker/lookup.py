@@ -18,6 +18,7 @@ from tracker._disk.lock import hold
 from tracker._model.event import Created, Event, Opened, Rule
 from tracker._model.fold import History, Run, Stamp, State, absorb, join, run_of, still_unproven
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
+from tracker._model.rules import Rules
 from tracker._store import segments
 from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
 from tracker._store.relation import Relation
@@ -25,7 +26,7 @@ from tracker._store.root import check_format, refuse_another_format
 from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
 from tracker.filling import Progress, fill_index, plan_update
-from tracker.terms import RunRef, Status, WriterId
+from tracker.terms import RunRef, Status, Uid, WriterId
 
 HIT_AGE_S = 0.1
 """How old the last look at the folder may be when a finished run is found."""
@@ -39,6 +40,8 @@ OWN_SEALED_MAX = 16
 """This many of its own sealed segments a process keeps in memory before the index takes them."""
 
 _LOCK_FROM = 4  # files to read before a build is worth a lock
+
+_SELECT_TEXTS = "select relpath, identifier, uid, params from runs where params is not null"
 
 
 _T = TypeVar("_T")
@@ -489,10 +492,31 @@ class Lookup:
 
     def rules(self) -> list[Rule]:
         """The store's rules, in order."""
+        return [rule for _, rule in self.rule_events()]
+
+    def rule_events(self) -> list[tuple[Stamp, Rule]]:
+        """The store's rules under their stamps, in order."""
         rules: dict[Stamp, Rule] = self._ask(lambda index: index.rules()) or {}
         for part in self._parts():
             rules = rules | part.rules
-        return [rules[stamp] for stamp in sorted(rules)]
+        return sorted(rules.items())
+
+    def indexed_texts(self) -> list[tuple[RunRef, str]]:
+        """The runs of the index with the canonical text of their params. Cost: 1 µs a run."""
+        rows = self._ask(lambda index: index.connection.execute(_SELECT_TEXTS).fetchall()) or ()
+        return [(run_ref(*row[:3]), row[3]) for row in rows]
+
+    def settle_aliases(self, rules: Rules) -> None:
+        """Have the index know the aliases of its rows. Cost: 10 µs if it does."""
+        self._ask(lambda index: index.settle_aliases(rules))
+
+    def indexed_aliases(self, alias: Uid) -> list[RunRef]:
+        """The runs of the index with this alias and another uid. Cost: 5 µs."""
+        return self._ask(lambda index: index.aliased(alias)) or []
+
+    def live_states(self) -> Iterator[State]:
+        """What is known beyond the index. Each grows, in order, and does nothing else."""
+        return self._parts()
 
 
 class _Names:

@@ -23,7 +23,7 @@ from msgspec import Struct
 from tracker import interrupts
 from tracker.progress import Bar
 from tracker.session import Session
-from tracker.sweep import WANTED, Found, Retry, check_configs, take
+from tracker.sweep import WANTED, Found, Retry, check_configs, plain_uid, take
 from tracker.terms import Status, Uid
 
 Function = Callable[[Session], Any]
@@ -61,6 +61,7 @@ def run_all(
     executor: Executor | None = None,
     retry: str = Retry.LOST,
     progress: Progress | None = None,
+    uid_of: Callable[[Any], Uid] = plain_uid,
 ) -> list[Outcome]:
     """Call `fn(session)` for each config that is to be run, and give what became of each, in their order.
 
@@ -72,7 +73,7 @@ def run_all(
     Cost: 20 µs for a config that is done.
     """
     wanted = Retry.of(retry)
-    listed, uids = check_configs(configs)
+    listed, uids = check_configs(configs, uid_of)
     sessions = {uid: session_of(config) for uid, config in dict(zip(uids, listed, strict=True)).items()}
     todo = {uid: session for uid, session in sessions.items() if _is_wanted(session, wanted)}
     answers = dict(_answers(fn, todo, wanted, executor, progress))

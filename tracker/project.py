@@ -7,28 +7,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from tracker._codec.canonical import canonical, canonical_with_repeat
 from tracker._codec.digest import uid_of
 from tracker._model import names
+from tracker._model.event import Rule as RuleEvent
 from tracker._model.fold import Run
+from tracker._model.rules import Rule, Rules, Written
 from tracker._store.index import Filter
 from tracker._store.relation import SeenRow
 from tracker._store.root import make_folder_at
 from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
 from tracker.ledger import Ledger, open_ledger
-from tracker.liveness import find_as_seen
+from tracker.liveness import as_seen, find_as_seen
 from tracker.mapping import Executor, Function, Outcome, Progress, run_all
 from tracker.merge import MergeReport, merge
-from tracker.runs.collection import Runs, select_runs
+from tracker.ruling import ruling_of
+from tracker.runs.collection import Runs
+from tracker.runs.past import PastProject
+from tracker.runs.rows import select_runs
+from tracker.runs.source import Present
+from tracker.runs.times import parse_time
+from tracker.runs.union import Union
 from tracker.session import Session
 from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
+from tracker.why import Why, explain
 
-_NO_PARAMS = b"{}"
+_NO_PARAMS = Written(b"{}", None)
 
 
 class Project:
@@ -36,8 +48,11 @@ class Project:
 
     `root` is a store of its own, made with the first run. Making a Project writes nothing.
 
+    `rules` are those that the program was written for; they must be the store's, and are recorded with the
+    first run of a new one. None leaves the rules to the store. Spec: spec/rules.md.
+
     Raises: NameRefusedError for a root that is a file or that an enclosing store uses as a namespace, and
-    for a relpath that is not portable.
+    for a relpath that is not portable; RuleError for rules that contradict each other.
     """
 
     def __init__(
@@ -48,6 +63,7 @@ class Project:
         existing_run_strategy: ExistingRun = ExistingRun.RESUME,
         *,
         durability: Durability = Durability.FULL,
+        rules: Iterable[Rule] | None = None,
     ) -> None:
         self._root = Path(os.path.abspath(os.fspath(root)))
         self._relpath = names.check_relpath(relpath)
@@ -57,6 +73,8 @@ class Project:
         _check_root(self._root)
         _refuse_inner_roots(self._root, self._relpath)
         self._ledger = open_ledger(self._root)
+        self._ruling = ruling_of(self._ledger)
+        self._stated = None if rules is None else Rules(rules)
 
     def __repr__(self) -> str:
         inner = f", {self._relpath!r}" if self._relpath else ""
@@ -102,8 +120,9 @@ class Project:
             raise NameRefusedError("namespace", str(name), "is empty", "name the folder below this one")
         relpath = f"{self._relpath}/{below}" if self._relpath else below
         return type(self)(
-            self._root, relpath, self._storage_mode, self._existing_run, durability=self._durability
-        )
+            self._root, relpath, self._storage_mode, self._existing_run, durability=self._durability,
+            rules=self._stated,
+        )  # fmt: skip
 
     def session(
         self,
@@ -116,33 +135,48 @@ class Project:
 
         Writes nothing. Without params the run is always a new one.
 
-        Raises: ParamsError, NameRefusedError before anything is made; DamagedError if other params are
-        recorded under this uid.
-        Cost: 10 µs. Spec: spec/events.md section 3.
+        Raises: ParamsError, NameRefusedError before anything is made; RuleError; DamagedError if other params
+        are recorded under this uid.
+        Cost: 10 µs. Spec: spec/events.md section 3; spec/rules.md section 7.
         """
         names.check_identifier(identifier)
         strategy = self._existing_run if existing_run_strategy is None else ExistingRun(existing_run_strategy)
         mode = self._storage_mode if storage_mode is None else StorageMode(storage_mode)
-        text = _NO_PARAMS if params is None else canonical(params)
-        key = None if params is None else uid_of(text)
-        if key is None or strategy is ExistingRun.NEW:
-            text = canonical_with_repeat(text, os.urandom(8).hex())
-            return self._handle(identifier, uid_of(text), key, text, mode)
-        return self._resumed(identifier, key, text, mode)
+        if params is not None and strategy is ExistingRun.RESUME:
+            return self._resumed(identifier, params, self._rules(), mode)
+        written = _NO_PARAMS if params is None else _written(params, self._rules())
+        key = None if params is None else uid_of(written.text)
+        text = canonical_with_repeat(written.text, os.urandom(8).hex())
+        return self._handle(identifier, uid_of(text), key, text, mode, written.ignored)
 
-    def _resumed(self, identifier: str, key: Uid, text: bytes, mode: StorageMode) -> Session:
+    def _resumed(self, identifier: str, params: Any, rules: Rules, mode: StorageMode) -> Session:
+        written = _written(params, rules)
+        key = uid_of(written.text)
         row = self._ledger.row(key, identifier, self._relpath)
+        is_done = row is not None and row.status == Status.DONE
+        if not is_done and (now := self._rules()) != rules:
+            return self._resumed(identifier, params, now, mode)  # this look has found a new rule
         if row is not None:
-            _compare(text, row.params, self._root, key)
+            _compare(written.text, row.params, self._root, key)
             mode = _mode(row.mode, mode)
-        if row is None or row.status != Status.DONE:
-            done = (
-                r for r in self._ledger.repeats(key, identifier, self._relpath) if r.status is Status.DONE
-            )
-            repeat = next(done, None)
-            if repeat is not None:
-                return self._of_run(repeat)
-        return self._handle(identifier, key, key, text, mode)
+        other = None if is_done else self._done_otherwise(identifier, key)
+        if other is not None:
+            return self._of_run(other, ignored=written.ignored)
+        return self._handle(identifier, key, key, written.text, mode, written.ignored)
+
+    def _done_otherwise(self, identifier: str, key: Uid) -> Run | None:
+        """The first DONE run that answers by its key or alias alone. Spec: spec/rules.md section 7."""
+        answering = self._ledger.repeats(key, identifier, self._relpath)
+        answering += self._ruling.aliased(key, self._relpath, identifier)
+        done = [run for run in answering if run.status is Status.DONE]
+        return min(done, key=lambda run: run.first, default=None)
+
+    def _founding(self) -> tuple[RuleEvent, ...]:
+        """The rules that are to be recorded with the first run of the store."""
+        return () if self._stated is None else self._ruling.lacking(self._stated)
+
+    def _rules(self) -> Rules:
+        return self._ruling.current() if self._stated is None else self._ruling.agreed(self._stated)
 
     def _handle(
         self,
@@ -151,29 +185,20 @@ class Project:
         key: Uid | None,
         text: bytes,
         mode: StorageMode,
-        *,
-        reads: bool = False,
+        ignored: str | None = None,
     ) -> Session:
         return Session(
-            self._ledger,
-            self._root,
-            self._relpath,
-            identifier,
-            uid,
-            key,
-            text,
-            mode,
-            self._durability,
-            makes_folders=not reads,
-        )
+            self._ledger, self._root, self._relpath, identifier, uid, key, text, mode, self._durability,
+            ignored=ignored, founding=self._founding(),
+        )  # fmt: skip
 
-    def _of_run(self, run: Run, *, reads: bool = False) -> Session:
+    def _of_run(self, run: Run, *, reads: bool = False, ignored: str | None = None) -> Session:
         """A handle on a recorded run of this namespace, or of one below it."""
         if run.params is None:
             raise _unknown_params(run.ref, self._root)
         return Session(
             self._ledger, self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
-            _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads,
+            _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads, ignored=ignored,
         )  # fmt: skip
 
     def runs(
@@ -193,7 +218,21 @@ class Project:
         Cost: none before it is used; then 0.7 µs a run of the store. Spec: docs/queries.md.
         """
         selection = select_runs(where, relpath=self._relpath, sort=sort, limit=limit, removed=removed)
-        return Runs(self._ledger, self._of_row, selection)
+        return Runs(Present(self._ledger), self._of_row, selection)
+
+    def at(self, time: str | float | datetime) -> PastProject:
+        """This namespace as it was at a time, to ask for its runs: of what was recorded up to then.
+
+        `time` is ISO 8601 text (UTC without an offset; a date is its midnight), Unix seconds, or a datetime.
+
+        Raises: ValueError for what is no time. Spec: docs/queries.md section 9.
+        """
+        return PastProject(self._ledger, self._relpath, parse_time(time))
+
+    @staticmethod
+    def union(projects: Iterable[Project]) -> Union:
+        """Several namespaces, of any stores, asked as one; to read. Spec: docs/queries.md section 8."""
+        return Union([(Present(project._ledger), project._relpath) for project in projects])
 
     def _of_row(self, row: SeenRow) -> Session:
         if row.params is None:
@@ -220,7 +259,8 @@ class Project:
         Spec: spec/claims.md section 7.
         """
         names.check_identifier(identifier)
-        return Sweep(partial(self._resume, identifier), configs, retry=retry, wait=wait)
+        session_of = partial(self._resume, identifier)
+        return Sweep(session_of, configs, retry=retry, wait=wait, uid_of=self.uid)
 
     def map(
         self,
@@ -242,7 +282,9 @@ class Project:
         """
         name = names.check_identifier(getattr(fn, "__name__", "") if identifier is None else identifier)
         session_of = partial(self._resume, name)
-        return run_all(session_of, fn, configs, executor=executor, retry=retry, progress=progress)
+        return run_all(
+            session_of, fn, configs, executor=executor, retry=retry, progress=progress, uid_of=self.uid
+        )
 
     def _resume(self, identifier: str, params: Any) -> Session:
         return self.session(identifier, params, ExistingRun.RESUME)
@@ -256,15 +298,27 @@ class Project:
         return merge(self._ledger, source, dry_run=dry_run)
 
     def uid(self, params: Any) -> Uid:
-        """The uid that a run of `params` has here. Raises: ParamsError. Cost: 4 µs."""
-        return uid_of(canonical(params))
+        """The uid that a run of `params` has here, by the rules of the store.
+
+        Raises: ParamsError; RuleError. Cost: 4 µs; 10 µs more if a rule is about them.
+        """
+        return uid_of(_written(params, self._rules()).text)
 
     # Look-ups that write nothing
 
     def has(self, identifier: str, params: Any) -> bool:
-        """True if exactly this has been run to the end here: same identifier, same params, done."""
+        """True if exactly this has been run to the end here: same identifier, same params, done.
+
+        What is the same the store's rules say too. Raises: ParamsError; RuleError.
+        """
         names.check_identifier(identifier)
-        return self._ledger.is_done(uid_of(canonical(params)), identifier, self._relpath)
+        rules = self._rules()
+        uid = uid_of(_written(params, rules).text)
+        if self._ledger.is_done(uid, identifier, self._relpath):
+            return True
+        if self._rules() != rules:  # this look has found a new one
+            return self.has(identifier, params)
+        return self._done_otherwise(identifier, uid) is not None
 
     def get(self, identifier: str | None = None, params: Any = None, *, uid: str | None = None) -> Session:
         """The one recorded run of this namespace with these params, or whose uid begins so.
@@ -274,14 +328,26 @@ class Project:
         Raises: NotFoundError; AmbiguousError, which names the candidates.
         """
         found = self.find(identifier, params=params, uid=uid)
-        what = _wanted(identifier, params, uid)
+        key = None if params is None else self.uid(params)
+        what = _wanted(identifier, key, uid)
         if not found:
             raise NotFoundError(what, str(self.path), "`tracker ls` shows the runs")
         if len({session.ref for session in found}) > 1 and params is None:
             raise AmbiguousError(what, str(self.path), [session.ref for session in found])
         done = [session for session in found if session.is_done()]
-        plain = [session for session in found if session.uid == session.key]
+        plain = [session for session in found if session.uid == (key or session.key)]
         return next((s for s in plain if s in done), (done or plain or found)[0])
+
+    def why(self, identifier: str | None, params: Any) -> Why:
+        """Explain why these params are found, or are not: what became of them, and what is nearest to them.
+
+        Without an identifier runs of any are looked at.
+
+        Raises: ParamsError; RuleError. Cost: 20 µs for each of at most 20,000 runs that are compared.
+        """
+        if identifier is not None:
+            names.check_identifier(identifier)
+        return explain(self._ledger, self._relpath, identifier, canonical(params), self._rules())
 
     def find(
         self,
@@ -293,7 +359,8 @@ class Project:
     ) -> list[Session]:
         """The recorded runs of this namespace that match all that is given, in order of first events.
 
-        `params` finds a run and its repeats; `uid` is a prefix. Removed runs are left out.
+        `params` finds a run, its repeats, and those that the store's rules make the same; `uid` is a prefix.
+        Removed runs are left out.
 
         Raises: ParamsError, NameRefusedError, ValueError for what cannot be looked for. Cost: 20 µs a run.
         """
@@ -301,11 +368,26 @@ class Project:
             relpath=self._relpath,
             identifier=None if identifier is None else names.check_identifier(identifier),
             uid=None if uid is None else _prefix(uid),
-            key=None if params is None else uid_of(canonical(params)),
+            key=None if params is None else self.uid(params),
             status=None if status is None else Status(status),
         )
         runs = find_as_seen(self._ledger, wanted)
+        if params is not None:
+            runs = sorted([*runs, *self._aliased(wanted)], key=lambda run: run.first)
         return [self._of_run(run, reads=True) for run in runs if run.params is not None]
+
+    def _aliased(self, wanted: Filter) -> list[Run]:
+        """The runs that match by their alias alone."""
+        assert wanted.key is not None, "it is asked for by params"
+        found = self._ruling.aliased(Uid(wanted.key), self._relpath, wanted.identifier)
+        matching = replace(wanted, key=None)
+        return [run for run in (as_seen(self._ledger, one) for one in found) if matching.matches(run)]
+
+
+def _written(params: Any, rules: Rules) -> Written:
+    """What is written of params, and hashed. Spec: spec/rules.md section 4."""
+    text = canonical(params)
+    return rules.written(text) if rules else Written(text, None)
 
 
 def _mode(recorded: str | None, otherwise: StorageMode) -> StorageMode:
@@ -328,9 +410,9 @@ def _prefix(uid: str) -> str:
     return uid
 
 
-def _wanted(identifier: str | None, params: Any, uid: str | None) -> str:
+def _wanted(identifier: str | None, key: Uid | None, uid: str | None) -> str:
     parts = [] if identifier is None else [identifier]
-    parts += [] if params is None else [f"with params of uid {uid_of(canonical(params))}"]
+    parts += [] if key is None else [f"with params of uid {key}"]
     parts += [] if uid is None else [f"with uid {uid}…"]
     return " ".join(["run", *parts])
 

@@ -34,6 +34,7 @@ from tracker._model.event import (
     Failed,
     Interrupted,
     Restored,
+    Rule,
     Started,
 )
 from tracker._model.fold import Attempt, Run
@@ -64,7 +65,9 @@ class Session:
         "_begun",
         "_claimed",
         "_durability",
+        "_founding",
         "_identifier",
+        "_ignored",
         "_key",
         "_ledger",
         "_makes_folders",
@@ -89,6 +92,8 @@ class Session:
         durability: Durability,
         *,
         makes_folders: bool = True,
+        ignored: str | None = None,
+        founding: tuple[Rule, ...] = (),
     ) -> None:
         self._ledger = ledger
         self._root = root
@@ -100,6 +105,8 @@ class Session:
         self._mode = mode
         self._durability = durability
         self._makes_folders = makes_folders
+        self._ignored = ignored
+        self._founding = founding
         self._open: OpenRun | None = None
         self._claimed: Claim | None = None
         self._begun = False
@@ -108,7 +115,7 @@ class Session:
         """To another process goes where the run is, not what this one holds of it."""
         return _session_at, (
             self._root, self._relpath, self._identifier, self._uid, self._key, self._text, self._mode,
-            self._durability, self._makes_folders,
+            self._durability, self._makes_folders, self._ignored, self._founding,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -155,6 +162,14 @@ class Session:
         tree = parse(self._text)
         tree.pop(_REPEAT, None)
         return tree
+
+    @property
+    def ignored(self) -> dict[str, Any]:
+        """The params given here that the store's rules ignore: no part of `params`. A new dict at each call.
+
+        Empty for a handle that was not asked for by its params. Spec: spec/rules.md section 4.
+        """
+        return {} if self._ignored is None else parse(self._ignored.encode())
 
     # What is known of it
 
@@ -453,6 +468,8 @@ class Session:
         before: list[Event] = []
         created = self._created_if_new(run)
         if created is not None:
+            known = set(self._ledger.lookup.rules()) if self._founding else set()
+            before += [rule for rule in self._founding if rule not in known]
             before.append(created)
         if run is not None and run.removed:
             before.append(Restored(self.ref, STARTED_ANEW))
@@ -478,7 +495,7 @@ class Session:
             return None
         self._ledger.refuse_spellings(self._relpath, self._identifier)
         self._warn()
-        return Created(self.ref, self._text.decode(), self._key, self._mode)
+        return Created(self.ref, self._text.decode(), self._key, self._mode, self._ignored)
 
     def _warn(self) -> None:
         """Say what in the params may not mean what its author meant. Spec: spec/canonical.md, "Warnings"."""
@@ -585,11 +602,13 @@ def _session_at(
     mode: StorageMode,
     durability: Durability,
     makes_folders: bool,
+    ignored: str | None,
+    founding: tuple[Rule, ...],
 ) -> Session:
     """A handle that came from another process."""
     return Session(
         open_ledger(root), root, relpath, identifier, uid, key, text, mode, durability,
-        makes_folders=makes_folders,
+        makes_folders=makes_folders, ignored=ignored, founding=founding,
     )  # fmt: skip
 
 

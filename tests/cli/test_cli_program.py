@@ -32,8 +32,9 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 def test_these_are_the_commands() -> None:
     assert set(subparsers()) == {
+        "find", "diff", "schema", "export", "groupby", "sql", "view", "status",
         "ls", "show", "log", "params", "path", "hash", "todo", "rm", "restore", "gc",
-        "verify", "repair", "rebuild", "merge", "pack", "unpack", "doctor", "demo",
+        "verify", "repair", "rebuild", "merge", "pack", "unpack", "doctor", "demo", "rule", "why",
     }  # fmt: skip
 
 

@@ -20,9 +20,10 @@ from tracker._codec.digest import digest, uid_of
 from tracker._model.event import Created, Rule, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, join, run_of, still_unproven
 from tracker._model.names import fold_name, run_ref, split_ref
+from tracker._model.rules import Rules
 from tracker.terms import RunRef, Status, WriterId
 
-VERSION = 3
+VERSION = 4
 BUSY_S = 120.0
 OPENING_S = 5.0
 """How long others may be waited for: when a transaction is begun, and when the file is opened."""
@@ -34,6 +35,7 @@ create table runs(
     id integer primary key, uid text, identifier text, relpath text, key text, status text, mode text,
     params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven blob,
     twin text, attempts integer, by text, started_ms integer, ended_ms integer, tags text, summary text);
+create table aliases(id integer primary key, alias text);
 create table writers(writer text primary key, host text, user text) without rowid;
 create table histories(id integer primary key, events blob);
 create table rules(
@@ -48,6 +50,7 @@ _ORDERS = {
     "runs_clock": "runs(clock)",
     "runs_twins": "runs(twin) where twin is not null",
     "runs_running": "runs(id) where status = 'running'",
+    "aliases_alias": "aliases(alias)",
 }
 """The B-trees beside the tables. A bulk of rows is written without them and they are made behind it."""
 
@@ -196,7 +199,7 @@ class Index:
 
     def clear(self) -> None:
         """Forget everything; inside a transaction."""
-        for table in ("covers", "runs", "histories", "rules", "spellings", "writers", "meta"):
+        for table in ("covers", "runs", "histories", "rules", "spellings", "writers", "aliases", "meta"):
             self._db.execute(f"delete from {table}")
 
     def begin_bulk(self) -> None:
@@ -241,6 +244,8 @@ class Index:
             state = self._bulk.first_seen(state, clock)
         new: list[_Filled] = []
         old: list[_Filled] = []
+        came: list[int] = []
+        """Rows whose params were not known before: their aliases are not settled."""
         next_id = self._db.execute("select coalesce(max(id), 0) + 1 from runs").fetchone()[0]
         looks = next_id > 1 and self._bulk is None
         for ref, history in state.runs.items():
@@ -253,9 +258,13 @@ class Index:
             if unproven or doubts:
                 unproven = still_unproven([(history, unproven), (before, doubts)])
             union = join(before, history)
+            if not any(type(event) is Created for event in before.values()):
+                came.append(id_)
             old.append(_Filled(id_, run_of(ref, union), union, unproven))
         self._insert(new)
         self._update(old)
+        if came:
+            self._db.execute("update meta set value = min(value, ?) where key = 'settled'", (min(came) - 1,))
         self._add_spellings(new)
         rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
         self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
@@ -340,6 +349,43 @@ class Index:
             ref = run_ref(relpath, identifier, uid)
             yield ref, _decode_history(events, params), _decode_stamps(unproven)
 
+    def settle_aliases(self, rules: Rules) -> None:
+        """Know the aliases of all rows under these rules, where they are not the uids.
+
+        Cost: 1 µs a row that is new, or with other rules a row, and 15 µs where a rule is about it.
+        Spec: spec/rules.md section 7.
+        """
+        if self._settled() == (rules.digest, self._last_id()):
+            return
+        with self.transaction():
+            digest, upto = self._settled()
+            if digest != rules.digest:
+                self._db.execute("delete from aliases")
+                upto = 0
+            rows = self._db.execute(
+                "select id, uid, params from runs where id > ? and params is not null", (upto,)
+            )
+            aliases = ((id_, uid, rules.alias_of(text)) for id_, uid, text in _touched(rows, rules))
+            kept = ((id_, alias) for id_, uid, alias in aliases if alias not in (None, uid))
+            self._db.executemany("insert or replace into aliases values (?, ?)", kept)
+            settled = [("rules", rules.digest), ("settled", self._last_id())]
+            self._db.executemany("insert or replace into meta values (?, ?)", settled)
+
+    def _settled(self) -> tuple[str, int]:
+        """The digest of the rules that the aliases are of, and the id of the last row that has one."""
+        found = dict(self._db.execute("select key, value from meta where key in ('rules', 'settled')"))
+        return found.get("rules", ""), found.get("settled", 0)
+
+    def _last_id(self) -> int:
+        return int(self._db.execute("select coalesce(max(id), 0) from runs").fetchone()[0])
+
+    def aliased(self, alias: str) -> list[RunRef]:
+        """The runs that have this alias and another uid. Cost: 5 µs."""
+        found = self._db.execute(
+            "select relpath, identifier, uid from aliases join runs using (id) where alias = ?", (alias,)
+        )
+        return [run_ref(*row) for row in found]
+
     def rules(self) -> dict[Stamp, Rule]:
         """The store's rules under their stamps."""
         rows = self._db.execute("select clock, writer, seq, pos, fork, kind, path, value from rules")
@@ -364,6 +410,13 @@ def twin_of(params: str | None) -> str | None:
     text = params.encode()
     key = twin_key(text)
     return None if key == text else uid_of(key)
+
+
+def _touched(rows: Iterable[Any], rules: Rules) -> Iterator[tuple[int, str, bytes]]:
+    for id_, uid, params in rows:
+        text = params.encode()
+        if rules.may_touch(text):
+            yield id_, uid, text
 
 
 def _values(one: _Filled) -> tuple[Any, ...]:
@@ -410,7 +463,7 @@ def _encode_history(history: History, params: str | None) -> bytes:
     is_bare = all(items[n][1].params == params for n in created)  # type: ignore[union-attr]
     for n in created if is_bare else ():
         stamp, event = items[n]
-        items[n] = stamp, Created(event.run, "", event.key, event.mode)  # type: ignore[union-attr]
+        items[n] = stamp, Created(event.run, "", event.key, event.mode, event.ignored)  # type: ignore[union-attr]
     return _histories_encoder.encode((is_bare, items))
 
 
@@ -424,7 +477,7 @@ def _decode_history(data: bytes, params: str | None) -> History:
     if is_bare and params is not None:
         for stamp, event in items:
             if type(event) is Created:
-                history[stamp] = Created(event.run, params, event.key, event.mode)
+                history[stamp] = Created(event.run, params, event.key, event.mode, event.ignored)
     return history
 
 

@@ -53,9 +53,12 @@ from main.runs r left join main.writers w on w.writer = r.by
 _LIVE = f"select {', '.join(COLUMNS + _ORDER)} from temp.live"
 _TABLES = (
     f"create temp table if not exists live({', '.join(COLUMNS + _ORDER)})",
-    "create temp table if not exists hidden(id integer primary key)",
+    "create index if not exists temp.live_refs on live(uid, identifier, relpath)",
 )
-_FIND_ID = "select id from main.runs where uid = ? and identifier = ? and relpath = ?"
+_HIDING = (
+    "select 1 from temp.live l where l.uid = r.uid and l.identifier = r.identifier and l.relpath = r.relpath"
+)
+"""Asked with the rows: another process may have put a live run into the index since."""
 
 
 class Relation:
@@ -74,15 +77,11 @@ class Relation:
     def set_live(self, rows: Iterable[LiveRow]) -> None:
         """Say which runs are otherwise than in the index. Cost: 10 µs each."""
         listed = list(rows)
-        for table in ("live", "hidden"):
-            self._db.execute(f"delete from temp.{table}")
+        self._db.execute("delete from temp.live")
         values = (row + order for row, order in listed)
         marks = ", ".join("?" * len(COLUMNS + _ORDER))
         self._db.executemany(f"insert into temp.live values ({marks})", values)
-        for one in listed:
-            found = self._db.execute(_FIND_ID, (one.row.uid, one.row.identifier, one.row.relpath)).fetchall()
-            self._db.executemany("insert or ignore into temp.hidden values (?)", found)
-        union = f"{_INDEXED} where r.id not in (select id from temp.hidden) union all {_LIVE}"
+        union = f"{_INDEXED} where not exists ({_HIDING}) union all {_LIVE}"
         self._db.execute("drop view if exists temp.seen")
         self._db.execute(f"create temp view seen as {union if listed else _INDEXED}")
 

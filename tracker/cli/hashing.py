@@ -1,4 +1,4 @@
-"""`hash`: the uid of a JSON file, with no store at all.
+"""`hash`: the uid of a JSON file, with no store at all, or by the rules of one.
 
 A file is taken for params as they were written by hand or by another program; what JSON can say in two ways,
 or what two readers take for different values, is refused rather than guessed.
@@ -12,12 +12,22 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any, NoReturn
 
-from tracker._codec.canonical import MAX_BYTES, REPEAT, canonical, canonical_with_repeat, parse
+from tracker._codec.canonical import (
+    MAX_BYTES,
+    REPEAT,
+    canonical,
+    canonical_with_repeat,
+    parse,
+    without_repeat,
+)
 from tracker._codec.digest import uid_of
+from tracker._model.rules import NO_RULES, Rules, Written
 from tracker.cli.command import Command
 from tracker.cli.complaints import UsageError, warn
 from tracker.cli.screen import Screen
+from tracker.cli.selection import open_store
 from tracker.errors import ParamsError
+from tracker.ruling import ruling_of
 
 _READ_MAX = 16 * MAX_BYTES
 _INT_DIGITS_MAX = 1300
@@ -25,26 +35,39 @@ _INT_DIGITS_MAX = 1300
 
 
 def hash_file(options: Namespace, screen: Screen) -> int:
-    """Print the uid of a file's canonical form, and say so where that is not the file as it lies."""
-    data = _read(options.file)
-    text = canonical_form(data)
-    is_it = text == data
+    """Print the uid of a file's canonical form, or of what a store's rules make of it; say which it is."""
+    data = read_params(options.file)
+    form = canonical_form(data)
+    rules = NO_RULES if options.directory is None else ruling_of(open_store(options, screen)).current()
+    text, ignored = written_form(form, rules)
     if screen.as_json:
-        screen.json({"uid": uid_of(text), "canonical": is_it, "b3sum": uid_of(data), "text": text.decode()})
+        facts = {"uid": uid_of(text), "canonical": form == data, "b3sum": uid_of(data), "text": text.decode()}
+        screen.json(facts if options.directory is None else {**facts, "ignored": ignored})
         return 0
     screen.write(f"{uid_of(text)}\n")
     screen.flush()
-    if not is_it:
+    if form != data:
         why = f"{_name(options.file)} is {_why_not_canonical(data)}"
         warn(f"{why}; the uid is that of its canonical form", sys.stderr)
+    if text != form:
+        warn("the uid is that of what the store's rules make of it: --json shows the text", sys.stderr)
     return 0
+
+
+def written_form(text: bytes, rules: Rules) -> Written:
+    """What rules make of a canonical text, the reserved member kept. Raises: ParamsError."""
+    bare = without_repeat(text)
+    if bare is None:
+        return rules.written(text)
+    written = rules.written(bare)
+    return Written(canonical_with_repeat(written.text, parse(text)[REPEAT]), written.ignored)
 
 
 def _name(file: str) -> str:
     return "standard input" if file == "-" else file
 
 
-def _read(file: str) -> bytes:
+def read_params(file: str) -> bytes:
     """The bytes of a file or of standard input. Raises: UsageError."""
     if file == "-":
         data = sys.stdin.buffer.read(_READ_MAX + 1) if sys.stdin is not None else b""
@@ -71,7 +94,7 @@ def _why_not_canonical(data: bytes) -> str:
 
 def canonical_form(data: bytes) -> bytes:
     """The canonical text of the params in some JSON. Raises: ParamsError for what has none."""
-    tree = _parse_json(data)
+    tree = parse_json(data)
     token = tree.pop(REPEAT, None) if isinstance(tree, dict) else None
     text = canonical(tree)
     if token is None:
@@ -82,7 +105,8 @@ def canonical_form(data: bytes) -> bytes:
         raise ParamsError(f"params[{REPEAT!r}]", str(error)) from error
 
 
-def _parse_json(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
+    """The value of some JSON that can be read in one way alone. Raises: ParamsError."""
     try:
         return json.loads(
             data.decode(),
@@ -138,11 +162,13 @@ HASH = Command(
     """\
 Needs no store. A file in canonical form has the uid that b3sum prints. Of any
 other file the uid is that of its canonical form, and standard error says so.
---json gives uid, canonical (true or false), b3sum (of the bytes as they lie)
-and text (the canonical form).
+With -C the store's rules are applied: the uid is that of a run there. --json
+gives uid, canonical (true or false), b3sum (of the bytes as they lie) and text
+(what the uid is of), with -C also ignored.
 
 examples:
   tracker hash params.json
+  tracker -C results hash params.json
   echo '{"lr": 0.1}' | tracker hash -""",
     _arguments,
     hash_file,

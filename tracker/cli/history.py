@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tracker._model.event import (
@@ -17,6 +19,7 @@ from tracker._model.event import (
     Purged,
     Removed,
     Restored,
+    Rule,
     RunEvent,
     Started,
     Summary,
@@ -25,6 +28,7 @@ from tracker._model.event import (
 from tracker._model.fold import Stamp, attempt_id
 from tracker._model.names import split_ref
 from tracker._store.index import Filter
+from tracker.cli.asking import add_at, past_ms
 from tracker.cli.command import Command, add_run, count
 from tracker.cli.screen import Screen
 from tracker.cli.selection import choose_run, open_store, short_names
@@ -42,12 +46,13 @@ _SHARE = 4
 _HEADINGS = ("time", "event", "run", "identifier", "namespace", "detail")
 _STYLES = {"event": {"done": "green", "failed": "red", "interrupted": "yellow", "lost": "magenta"}}
 
-Entry = tuple[Stamp, RunEvent]
+Entry = tuple[Stamp, RunEvent | Rule]
 
 
 def _arguments(parser: ArgumentParser) -> None:
     add_run(parser, optional=True)
     parser.add_argument("--limit", metavar="N", type=count, help="at most the N newest events")
+    add_at(parser)
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -59,11 +64,11 @@ def log(options: Namespace, screen: Screen) -> int:
     """Print the history of a run or of all, newest first; or follow it."""
     ledger = open_store(options, screen)
     wanted = _wanted(ledger, options)
-    entries = ledger.events(wanted)
+    entries = _entries(ledger, options, wanted)
     if options.follow:
         seen = {stamp for stamp, _ in entries}
         _print_each(entries[len(entries) - min(options.limit or 0, len(entries)) :], screen)
-        _follow(ledger, wanted, seen, screen)
+        _follow(partial(_entries, ledger, options, wanted), ledger, seen, screen)
     newest = entries[::-1] if options.limit is None else entries[::-1][: options.limit]
     if screen.as_json:
         screen.json([event_as_json(*entry) for entry in newest])
@@ -80,14 +85,24 @@ def _wanted(ledger: Ledger, options: Namespace) -> Filter:
     return Filter(relpath=run.relpath, identifier=run.identifier, uid=run.uid, removed=None)
 
 
-def _follow(ledger: Ledger, wanted: Filter, seen: set[Stamp], screen: Screen) -> None:
+def _entries(ledger: Ledger, options: Namespace, wanted: Filter) -> list[Entry]:
+    """The events in order; rules are of no run, and stand in the history of all."""
+    events: list[Entry] = [*ledger.events(wanted)]
+    if options.run is None and options.identifier is None:
+        events += ledger.rules()
+        events.sort(key=lambda entry: entry[0])
+    until_ms = past_ms(options)
+    return [entry for entry in events if until_ms is None or entry[0][0] >> 16 <= until_ms]
+
+
+def _follow(entries: Callable[[], list[Entry]], ledger: Ledger, seen: set[Stamp], screen: Screen) -> None:
     """Print what is recorded, here or by a copy that arrives, from now on. Ends with Ctrl-C alone."""
     known = -1
     while True:
         begin = time.monotonic()
         now = ledger.refresh()
         if now != known:
-            news = [entry for entry in ledger.events(wanted) if entry[0] not in seen]
+            news = [entry for entry in entries() if entry[0] not in seen]
             seen.update(stamp for stamp, _ in news)
             _print_each(news, screen)
             known = now
@@ -106,22 +121,24 @@ def _print_each(entries: list[Entry], screen: Screen) -> None:
 
 def _row(entry: Entry, short: dict[str, str], screen: Screen) -> list[str]:
     stamp, event = entry
-    relpath, identifier, uid = split_ref(event.run)
     ms = stamp[0] >> 16
     when = local_time(ms) if screen.is_terminal else iso_time(ms)
+    if isinstance(event, Rule):
+        return [when, kind_of(event), "", "", "", detail(event)]
+    relpath, identifier, uid = split_ref(event.run)
     return [when, kind_of(event), short.get(uid, uid), identifier, relpath or ".", detail(event)]
 
 
-def kind_of(event: RunEvent) -> str:
+def kind_of(event: RunEvent | Rule) -> str:
     """The tag of an event, as the spec names it."""
     return str(event.__struct_config__.tag)
 
 
-def detail(event: RunEvent) -> str:
+def detail(event: RunEvent | Rule) -> str:
     """What an event says beyond its kind and its run."""
     match event:
         case Created():
-            return event.params
+            return event.params if event.ignored is None else f"{event.params} ignored {event.ignored}"
         case Started():
             return f"supersedes {', '.join(event.supersedes)}" if event.supersedes else ""
         case Attached() | Done():
@@ -140,15 +157,20 @@ def detail(event: RunEvent) -> str:
             return event.reason
         case Purged():
             return f"{len(event.digests)} objects"
+        case Rule():
+            return " ".join(filter(None, (event.kind, event.path, event.value)))
 
 
-def event_as_json(stamp: Stamp, event: RunEvent) -> dict[str, Any]:
-    """An event by the names of its fields; `at` is its place in the order. Spec: spec/events.md section 2."""
+def event_as_json(stamp: Stamp, event: RunEvent | Rule) -> dict[str, Any]:
+    """An event by the names of its fields; `at` is its place in the order. The `ref` of a rule is null.
+
+    Spec: spec/events.md section 2.
+    """
     clock, writer, seq, position, _ = stamp
     fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "run"}
     attempt = {"attempt": attempt_id(writer, seq)} if isinstance(event, Started) else {}
     head = {"at": [clock, writer, seq, position], "time": iso_time(clock >> 16)}
-    return {**head, "event": kind_of(event), "ref": event.run, **attempt, **fields}
+    return {**head, "event": kind_of(event), "ref": getattr(event, "run", None), **attempt, **fields}
 
 
 LOG = Command(
@@ -156,8 +178,9 @@ LOG = Command(
     "the history of a run or of all, newest first",
     """\
 On a pipe one line an event, with tabs and no heading: time in UTC, event, uid,
-identifier, namespace (. is the root's), detail. --json gives an array of
-events; with --follow one JSON object a line.
+identifier, namespace (. is the root's), detail. A rule is of no run: it stands
+in the history of all. --json gives an array of events; with --follow one JSON
+object a line.
 
 examples:
   tracker log @latest

@@ -14,16 +14,22 @@ from tracker.cli.command import Command
 from tracker.cli.complaints import EXIT_CODES, EXPECTED, Exit, UsageError, complain, warnings_as_lines
 from tracker.cli.demo import DEFAULT_ROOT, run_demo, why_not
 from tracker.cli.doctor import DOCTOR
+from tracker.cli.finding import DIFF, EXPORT, FIND, GROUPBY, SCHEMA
 from tracker.cli.hashing import HASH
 from tracker.cli.health import REBUILD, VERIFY
 from tracker.cli.history import LOG
 from tracker.cli.keeping import GC, REPAIR, RESTORE, RM
 from tracker.cli.merging import MERGE
 from tracker.cli.packing import PACK, UNPACK
+from tracker.cli.rules import RULE
 from tracker.cli.run import PARAMS, PATH, SHOW
 from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
+from tracker.cli.sql import SQL
+from tracker.cli.status import STATUS
 from tracker.cli.todo import TODO
+from tracker.cli.view import VIEW
+from tracker.cli.why import WHY
 from tracker.project import Project
 from tracker.version import VERSION
 
@@ -62,8 +68,9 @@ example:
 )
 
 COMMANDS = (
+    *(FIND, DIFF, SCHEMA, EXPORT, GROUPBY, SQL, VIEW, STATUS),
     *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, PACK, UNPACK, DOCTOR, DEMO),
+    *(WHY, RULE, RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, PACK, UNPACK, DOCTOR, DEMO),
 )
 
 

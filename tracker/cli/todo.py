@@ -61,7 +61,8 @@ def todo(options: Namespace, screen: Screen) -> int:
     project = Project(_root(options), "" if namespace == PurePosixPath() else namespace)
     project.ledger.lookup.progress = screen.bar.of("reading the ledger")
     try:
-        sweep = Sweep(partial(project.session, identifier), file.configs, retry=options.retry)
+        session_of = partial(project.session, identifier)
+        sweep = Sweep(session_of, file.configs, retry=options.retry, uid_of=project.uid)
     except ParamsError as error:
         raise ParamsError(f"{options.file}: {error.path}", error.why) from error
     rows = [
