@@ -860,11 +860,12 @@ def die(root: Path, verb: Verb, ref: RunRef, number: int, *, has_links: bool) ->
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.parametrize(
-    ("mode", "has_links"),
-    [(StorageMode.SUBFOLDER, True), (StorageMode.PREFIX, True), (StorageMode.SUBFOLDER, False)],
-)
-@pytest.mark.parametrize("name", VERBS)
+WORLDS = [(StorageMode.SUBFOLDER, True), (StorageMode.PREFIX, True), (StorageMode.SUBFOLDER, False)]
+SCENES = [(name, *world) for name in VERBS for world in WORLDS[: 1 if name in ("rm again", "gc") else 3]]
+
+
+@pytest.mark.storm
+@pytest.mark.parametrize(("name", "mode", "has_links"), SCENES)
 def test_killed_at_every_step_the_same_verb_again_ends_the_same_and_nothing_is_lost(
     tmp_path: Path, reference: ModuleType, name: str, mode: StorageMode, has_links: bool
 ) -> None:

@@ -277,10 +277,12 @@ class Claims:
         """Give back all claims, and our own file with them. Raises: StorageError."""
         if self._fd < 0:
             return
-        for claim in list(self.held.values()):
-            self.release(claim)
-        durable.unlink_if_there(holder_path(self._writer), self._store_fd)
-        self._drop_holder()
+        try:
+            for claim in list(self.held.values()):
+                self.release(claim)
+            durable.unlink_if_there(holder_path(self._writer), self._store_fd)
+        finally:
+            self._drop_holder()
 
     def forget_after_fork(self) -> None:
         """In a child: the claims are the parent's."""

@@ -184,10 +184,13 @@ def test_the_shell_lines_of_the_readme_name_damage(tmp_path: Path) -> None:
         pytest.skip("needs bash, b3sum and jq")
     write_store(tmp_path, read_vector(SPEC / "vectors" / "events" / "one-run.txt"))
     page = (SPEC / "README.md").read_text(encoding="utf-8")
-    (names_line,) = re.findall(r"^for f in .*?^done$", page, re.MULTILINE | re.DOTALL)
+    loops = re.findall(r"^for f in .*?^done$", page, re.MULTILINE | re.DOTALL)
+    assert len(loops) == 2, "one for loose names, one for packs"
     ledger = list((tmp_path / ".tracker").glob("ledger/*/*.seg"))
     assert len(ledger) == 1
     ledger[0].write_bytes(ledger[0].read_bytes()[:-1] + b"?")
-    done = subprocess.run(["bash", "-c", names_line], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(loops)], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
 
     assert done.stdout == f"damaged: {ledger[0].relative_to(tmp_path)}\n"

@@ -118,7 +118,7 @@ def _run_again(root: Path, cache: Path) -> None:
     use_cache(cache)
     project = Project(root)
     for place in (project, project.sub("grid/a")):
-        for session in place.find(status="running"):
+        for session in place.find(status="lost"):
             session.start().done()
     project.ledger.close()
 
