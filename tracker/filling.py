@@ -16,7 +16,7 @@ from tracker._store import segments
 from tracker._store.index import BULK_BYTES, Cover, Index
 from tracker._store.segments import Segment, SegmentFile
 
-_CHUNK_BYTES = 16 << 20
+_CHUNK_BYTES = 4 << 20
 
 Progress = Callable[[int, int], None]
 """Told how many bytes of how many have been read."""

@@ -454,3 +454,8 @@ def test_the_errors_of_the_docs_are_what_is_said():
 @pytest.mark.parametrize("name", [*COLUMNS, "params", "metrics", *Matching, *Op])
 def test_the_docs_name_every_word_of_the_language(name):
     assert re.search(rf"`[^`\n]*{re.escape(name)}[^`\n]*`", DOCS)
+
+
+def test_a_key_inside_others_is_nearer_than_one_that_is_spelled_alike() -> None:
+    assert nearest("lr", ["fit.lr", "lrs", "fit.deep.lr"]) == "fit.lr"
+    assert nearest("lr", ["lr", "fit.lr"]) is None

@@ -43,8 +43,14 @@ def _iter_fields(expression: Expression) -> Iterator[Field]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was most likely meant to be; None if it is like none, or is one itself."""
+    """The known name that `name` was most likely meant to be; None if it is like none, or is one itself.
+
+    A name that ends in `name` as its last part comes before one that is spelled alike.
+    """
     by_folded = {text.casefold(): text for text in sorted(known, reverse=True)}
+    ends = sorted((text for text in by_folded if text.endswith(f".{name.casefold()}")), key=len)
+    if ends and name.casefold() not in by_folded:
+        return by_folded[ends[0]]
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     found = by_folded[close[0]] if close else None
     return None if found == name else found
