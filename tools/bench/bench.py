@@ -50,16 +50,16 @@ class Bench:
         return self.stores[kind, runs]
 
     def say(self, text: str) -> None:
-        """Tell a person at a terminal what is going on."""
+        """Tell a person at a terminal what is going on; with an empty text clear the line."""
         if sys.stderr.isatty():
-            print(f"\r\x1b[K{text} …", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{text} …" if text else "\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def create(kind: str, root: str, first: int, runs: int, *, write_file: bool) -> Sample:
-    """Create runs in a fresh process; `kind` is a floor, `tracker` or `tracker DURABILITY`."""
+    """Create runs in a fresh process; `kind` is a floor, or `tracker` with a durability and `unclaimed`."""
     if kind.startswith("tracker"):
-        durability = kind.partition(" ")[2] or "off"
-        return call("ours", "create", durability, root, first, runs, write_file)
+        how = kind.partition(" ")[2] or "off"
+        return call("ours", "create", how, root, first, runs, write_file)
     return call("floors", "create", kind, root, first, runs, write_file)
 
 

@@ -226,6 +226,39 @@ def look_up(kind: str, root: str, number: int) -> Figures:
     return timed(work)
 
 
+def select(root: str, lr: float, model: str) -> Figures:
+    """W4: how many runs have `lr` below this and this model, in the SQLite floor."""
+
+    def work() -> int:
+        where = "json_extract(params, '$.lr') < ? and json_extract(params, '$.model.name') = ?"
+        found = connect(Path(root), "NORMAL").execute(f"SELECT uid FROM runs WHERE {where}", (lr, model))
+        return len(found.fetchall())
+
+    return timed(work)
+
+
+def frame(root: str) -> Figures:
+    """W5: every row of the SQLite floor and every param, whatever they are called, as a DataFrame."""
+    import pandas
+
+    def work() -> tuple[int, int]:
+        found = connect(Path(root), "NORMAL").execute("SELECT uid, status, started, ended, params FROM runs")
+        names = ("uid", "status", "started", "ended")
+        rows = [dict(zip(names, row, strict=False)) | flatten(_decode(row[-1]), "") for row in found]
+        shape: tuple[int, int] = pandas.DataFrame(rows).shape
+        return shape
+
+    return timed(work)
+
+
+def flatten(tree: Config, prefix: str) -> Config:
+    """Leaves by their dotted names."""
+    flat: Config = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if type(value) is dict else {prefix + name: value}
+    return flat
+
+
 def make_lines(root: str, count: int) -> Figures:
     """Replay: write a log of `count` events, `count // 3` runs of three."""
     path = Path(root)

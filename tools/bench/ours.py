@@ -39,8 +39,9 @@ class Tracker:
         self._project.ledger.close()
 
 
-def create(durability: str, root: str, first: int, count: int, write_file: bool) -> Figures:
-    """W1: create `count` finished runs."""
+def create(how: str, root: str, first: int, count: int, write_file: bool) -> Figures:
+    """W1: create `count` finished runs; `how` is a durability, and `unclaimed` behind it where that is so."""
+    durability, _, claims = how.partition(" ")
 
     def work() -> int:
         store = Tracker(Path(root), durability)
@@ -48,7 +49,8 @@ def create(durability: str, root: str, first: int, count: int, write_file: bool)
         store.close()
         return created
 
-    return timed(work)
+    with no_claims() if claims == "unclaimed" else nullcontext():
+        return timed(work)
 
 
 def claim_cost(root: str, blocks: int, count: int) -> dict[str, list[float]]:
@@ -116,6 +118,28 @@ def look_up(root: str, number: int) -> Figures:
 def is_done(root: str, number: int) -> Figures:
     """Ask one question of a store; in one that no index knows, the first answer reads all of it."""
     return timed(lambda: Project(root).has(IDENTIFIER, config(number)))
+
+
+def select(root: str, query: str) -> Figures:
+    """W4: the uids of the runs that match; the answer is how many there are."""
+    return timed(lambda: len([row.uid for row in Project(root).runs(query).iter_rows()]))
+
+
+def count(root: str, query: str | None) -> Figures:
+    """How many runs match."""
+    return timed(lambda: len(Project(root).runs(query)))
+
+
+def groups(root: str, key: str) -> Figures:
+    """How many runs share each value of a field."""
+    return timed(lambda: Project(root).runs().group_by(key).count().rows)
+
+
+def frame(root: str) -> Figures:
+    """W5: everything as a DataFrame; pandas is imported before the clock starts."""
+    import pandas  # noqa: F401
+
+    return timed(lambda: Project(root).runs().to_pandas().shape)
 
 
 def write_and_tell(root: str, durability: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from tools.nfs.client import CONFIGS, acks_path
 from tools.storm import judge
 from tools.storm.tally import Tally
+from tools.storm.ward import read_acks
 
 SEEN_WITHIN_MS = 10_000.0
 """An acknowledged run must be seen by every client within so long."""
@@ -25,7 +26,7 @@ SEEN_WITHIN_MS = 10_000.0
 def judged(kind: str, label: str, root: Path, out: Path) -> Tally:
     """Hold what was acknowledged against the store."""
     tally = Tally(f"nfs {label} {kind}", 0)
-    acks = [json.loads(line) for line in acks_path(out, kind).read_bytes().splitlines()]
+    acks = read_acks(acks_path(out, kind))
     done = [ack for ack in acks if ack["word"] == "done"]
     runs = judge.runs_by_ref(judge.reference_state(root))
     tally.cases = len(done)
