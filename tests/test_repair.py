@@ -127,7 +127,7 @@ def test_the_name_in_the_quarantine_is_the_path_and_the_hash_of_the_bytes(projec
         f"{place}.{blake3(path.read_bytes()).hexdigest()[:16]}": path.read_bytes()
         for place, path in (
             (inner.relative_to(project.root / ".tracker").as_posix(), inner),
-            (f"root/{outer.relative_to(project.root).as_posix()}", outer),
+            (f"outside/{outer.relative_to(project.root).as_posix()}", outer),
         )
     }
     repair(project.ledger)
@@ -242,7 +242,9 @@ def test_what_the_system_refuses_is_told_and_the_rest_is_mended(
     assert "disk failed" in done.refused[0].what
     assert {mend.code for mend in done.mended} == {"manifest", "params"}
     assert (
-        set(aside(project.root)) == {key for key in aside(project.root) if key.startswith("root/")} != set()
+        set(aside(project.root))
+        == {key for key in aside(project.root) if key.startswith("outside/")}
+        != set()
     )
 
 

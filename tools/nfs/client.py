@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tools.storm.ward import Acks, begin, kill
+from tools.storm.ward import Acks, begin, kill, parse_acks
 from tracker import Durability, Project, claiming
 from tracker.terms import RunRef
 
@@ -135,7 +135,7 @@ class _Lines:
             file.seek(self._offset)
             whole = file.read().rpartition(b"\n")
             self._offset += len(whole[0]) + len(whole[1])
-            yield from map(json.loads, whole[0].splitlines())
+            yield from parse_acks(whole[0])
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -86,6 +86,11 @@ def read_acks(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
+    return parse_acks(data)
+
+
+def parse_acks(data: bytes) -> list[dict[str, Any]]:
+    """Give the acknowledgements in some bytes, without lines that a death cut short."""
     whole = (line for line in data.split(b"\n") if line)
     return [json.loads(line) for line in whole if _is_whole(line)]
 

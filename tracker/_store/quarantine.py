@@ -16,7 +16,7 @@ from tracker._model.names import STORE
 from tracker.errors import StorageError
 
 QUARANTINE = "quarantine"
-OUTSIDE = "root"
+OUTSIDE = "outside"
 """Below it lie users' files and `params.json`, which come from outside the store's folder."""
 
 
@@ -34,7 +34,7 @@ def quarantine(store_fd: int, path: str) -> str:
 
 
 def quarantine_outside(root_fd: int, path: str) -> str:
-    """The same for a file below the root and outside `.tracker`: `quarantine/root/<path>.<hex16>`.
+    """The same for a file below the root and outside `.tracker`: `quarantine/outside/<path>.<hex16>`.
 
     The path that it gives is below `.tracker` too.
     """
