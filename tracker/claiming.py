@@ -128,7 +128,7 @@ class Claims:
 
     def _judge(self, claim: FoundClaim) -> Standing:
         """What a claim is worth; the server's clock is asked for only where nothing else decides."""
-        folder = self._holder_or_none_folder()
+        folder = self._folder_inode()
         me = self._me or host.this_process()
         is_gone = None if claim.holder is None else host.is_dead(claim.holder, me)
         standing = judge(claim, folder=folder, batch=me.batch, is_gone=is_gone, now_ns=None)
@@ -136,7 +136,7 @@ class Claims:
             return standing
         return judge(claim, folder=folder, batch=me.batch, is_gone=None, now_ns=self._server_now_ns())
 
-    def _holder_or_none_folder(self) -> int:
+    def _folder_inode(self) -> int:
         inode = claims.folder_inode(self._store_fd)
         return -1 if inode is None else inode
 

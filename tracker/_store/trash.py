@@ -58,14 +58,6 @@ def iter_trash(store_fd: int) -> Iterator[str]:
                 yield path
 
 
-def earlier_folders(store_fd: int, ref: RunRef) -> list[str]:
-    """The trash that was set aside by later removals of a run."""
-    mine = trash_folder(ref)
-    return [
-        path for path in _beside(store_fd, mine) if path.startswith(f"{mine}.") and parse_trash_folder(path)
-    ]
-
-
 def free_folder(store_fd: int, ref: RunRef) -> str:
     """A folder to set a run's trash aside in."""
     taken = set(_beside(store_fd, trash_folder(ref)))
