@@ -811,12 +811,15 @@ def is_boolean(value: object) -> bool:
 
 is_attached = array_of(is_text, is_text, is_boolean)
 is_sealed_file = array_of(is_text, is_text, nil_or(is_integer), nil_or(is_digest), is_boolean)
+is_input = array_of(is_text, is_text, nil_or(is_integer), nil_or(is_digest), is_boolean, nil_or(is_text))
 
 KINDS: dict[str, Callable[[object], bool]] = {
     "created": array_of(is_ref, is_text, nil_or(is_text), is_text),
     "started": array_of(is_ref, is_integer, list_of(is_text), is_integer, is_text, nil_or(is_digest)),
     "attached": array_of(is_ref, is_text, list_of(is_attached)),
     "summary": array_of(is_ref, is_text, is_map),
+    "captured": array_of(is_ref, is_text, is_map),
+    "used": array_of(is_ref, is_text, list_of(is_input)),
     "done": array_of(is_ref, is_text, is_integer, list_of(is_sealed_file)),
     "failed": array_of(
         is_ref, is_text, is_integer, list_of(is_sealed_file), is_text, is_text, nil_or(is_digest)
@@ -827,12 +830,14 @@ KINDS: dict[str, Callable[[object], bool]] = {
     "lost": array_of(is_ref, is_text, is_integer, is_text),
     "tagged": array_of(is_ref, list_of(is_text), list_of(is_text)),
     "noted": array_of(is_ref, is_text),
+    "named": array_of(is_ref, nil_or(is_text)),
+    "parented": array_of(is_ref, nil_or(is_text)),
     "removed": array_of(is_ref, is_text),
     "restored": array_of(is_ref, is_text),
     "purged": array_of(is_ref, list_of(nil_or(is_digest))),
     "rule": array_of(is_text, is_text, nil_or(is_text)),
 }
-OF_AN_ATTEMPT = {"attached", "summary", "done", "failed", "interrupted", "lost"}
+OF_AN_ATTEMPT = {"attached", "summary", "captured", "used", "done", "failed", "interrupted", "lost"}
 
 
 @dataclass(frozen=True)
@@ -950,12 +955,37 @@ class Attempt:
                     shown[name] = [name, path, None, None, external]
         return shown
 
-    def summary(self, before: Event | None = None) -> dict[str, Any]:
+    def told(self, tag: str, before: Event | None) -> Iterator[Event]:
+        return (
+            event
+            for event in self.events
+            if event.tag == tag and (before is None or event.order < before.order)
+        )
+
+    def merged(self, tag: str, before: Event | None) -> dict[str, Any]:
+        """Give the maps of these events as one: for each name the last value."""
         values: dict[str, Any] = {}
-        for event in self.events:
-            if event.tag == "summary" and (before is None or event.order < before.order):
-                values |= event.fields[2]
+        for event in self.told(tag, before):
+            values |= event.fields[2]
         return {name: plain(values[name]) for name in sorted(values, key=utf16)}
+
+    def summary(self, before: Event | None = None) -> dict[str, Any]:
+        return self.merged("summary", before)
+
+    def facts(self, before: Event | None = None) -> dict[str, Any]:
+        return self.merged("captured", before)
+
+    def inputs(self, before: Event | None = None) -> list[list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for event in self.told("used", before):
+            for name, path, size, digest, external, source, *_ in event.fields[2]:
+                found[name] = [name, path, size, hex_or_none(digest), external, source]
+        return [found[name] for name in sorted(found)]
+
+    def environment(self, before: Event | None = None) -> str | None:
+        recorded = hex_or_none(self.start.fields[5]) if self.start else None
+        fact = self.facts(before).get("environment")
+        return recorded or (fact if isinstance(fact, str) and re.fullmatch("[0-9a-f]{64}", fact) else None)
 
 
 def sealed_files(end: Event) -> dict[str, list[Any]]:
@@ -1021,6 +1051,10 @@ class Run:
                 tags = (tags | set(event.fields[1])) - set(event.fields[2])
         return sorted(tags)
 
+    def last_word(self, tag: str) -> str | None:
+        words = [event.fields[1] for event in self.events if event.tag == tag]
+        return words[-1] if words else None
+
     def removed(self) -> bool:
         words = [event.tag for event in self.events if event.tag in ("removed", "restored")]
         return words[-1:] == ["removed"]
@@ -1053,12 +1087,18 @@ def attempt_json(attempt: Attempt, is_head: bool) -> Json:
         "supersedes": attempt.supersedes,
         "claim": start.fields[3] if start else None,
         "mode": start.fields[4] if start else None,
-        "environment": hex_or_none(start.fields[5]) if start else None,
+        "environment": attempt.environment(),
         "error": error_of(end),
         "interrupt": interrupt_of(end),
         "files": [files[name] for name in sorted(files)],
         "summary": attempt.summary(),
+        **where_told(facts=attempt.facts(), inputs=attempt.inputs()),
     }
+
+
+def where_told(**members: Any) -> Json:
+    """Leave out the members of which nothing is recorded."""
+    return {name: value for name, value in members.items() if value not in (None, {}, [])}
 
 
 def run_json(run: Run) -> Json:
@@ -1082,6 +1122,7 @@ def run_json(run: Run) -> Json:
         "first": list(run.events[0].order[:4]),
         "tags": run.tags(),
         "notes": [event.fields[1] for event in run.events if event.tag == "noted"],
+        **where_told(name=run.last_word("named"), parent=run.last_word("parented")),
         "summary": canonical.summary() if canonical else {},
         "attempts": [attempt_json(attempt, attempt.id in heads) for attempt in run.attempts()],
     }
@@ -1161,13 +1202,14 @@ def manifest_bytes(run: Run, attempt: Attempt, end: Event) -> bytes:
             name: {"path": path, "size": size, "digest": digest, "external": external}
             for name, path, size, digest, external in (files[name] for name in sorted(files))
         },
-        "environment": hex_or_none(start.fields[5]) if start else None,
+        "environment": attempt.environment(before=end),
         "summary": attempt.summary(before=end),
         "through": {
             "writer": end.held.writer,
             "seq": end.held.frame.seq,
             "prefix": end.held.frame.prefix.hex(),
         },
+        **where_told(facts=attempt.facts(before=end), inputs=attempt.inputs(before=end)),
     }
     return (json_text(content) + "\n").encode()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -291,8 +292,9 @@ def whole_segments() -> Iterator[SegmentVector]:
     )
     every = every_kind()
     yield SegmentVector(
-        "every-kind", "each kind of event", "events.md 2", name_of(A, 0, "seg", every), every, "whole", 16,
+        "every-kind", "each kind of event", "events.md 2", name_of(A, 0, "seg", every), every, "whole", 19,
         events="created started attached summary done tagged noted removed restored purged "
+        "captured used named parented "
         "created started failed created started interrupted created started lost rule rule rule",
     )
     yield SegmentVector(
@@ -319,6 +321,9 @@ def every_kind() -> bytes:
     pen.write(["removed", one.ref, "by mistake"])
     pen.write(["restored", one.ref, ""])
     pen.write(["purged", one.ref, [digest("weights")]])
+    pen.write(["captured", one.ref, attempt, {"argv": ["train.py"], "dirty": False}])
+    pen.write(["used", one.ref, attempt, [["raw", "/data/raw.csv", 3, digest("raw"), True, None]]])
+    pen.write(["named", one.ref, "first"], ["parented", one.ref, failing.ref])
     attempt = pen.write(failing.created(), failing.started(9000))
     pen.write(failing.failed(attempt, 10000, "ValueError", "loss is NaN", model="half"))
     attempt = pen.write(stopped.created(), stopped.started(11000))
@@ -708,6 +713,7 @@ def store_vectors() -> Iterator[StoreVector]:
     yield from one_writer()
     yield from several_attempts()
     yield from records()
+    yield from what_ran()
     yield from files_that_count()
     yield from formats()
 
@@ -1121,6 +1127,55 @@ def words_about_runs() -> Iterator[StoreVector]:
         "params-of-another-uid",
         "params whose hash is not the run's uid: damage, and they are shown as recorded", "layout.md 4",
         sealed(pen), {"runs.0.params": '{"lr":0.2}'}, findings="damaged damaged",
+    )
+
+
+def what_ran() -> Iterator[StoreVector]:
+    pen, machine = Pen(A), digest("machine").hex()
+    started = RUN.started(1000)
+    started[-1] = None
+    attempt = pen.write(RUN.created(), started, at=1000)
+    pen.write(["captured", RUN.ref, attempt, {"argv": ["train.py", "-v"], "commit": "c0ffee"}], at=1100)
+    more = {"environment": machine, "commit": "decade", "load": math.inf}
+    pen.write(["captured", RUN.ref, attempt, more], at=1200)
+    raw = ["raw", "/data/raw.csv", 5, digest("bytes"), True, None]
+    model = ["model", "a/train_model.pt", 7, digest("weights"), False, "pretrain/" + RUN.uid]
+    pen.write(["used", RUN.ref, attempt, [raw, ["late", "x", None, None, False, None]]], at=1300)
+    pen.write(["used", RUN.ref, attempt, [["raw", "/data/raw.csv", 6, None, True, None], model]], at=1400)
+    pen.write(RUN.done(attempt, 2000, model="weights"), at=2000)
+    pen.write(["captured", RUN.ref, attempt, {"commit": "facade"}], at=3000)
+    yield StoreVector(
+        "facts-and-inputs", "the last of each name counts; a manifest has those before its end",
+        "events.md 3", sealed(pen),
+        {
+            "runs.0.attempts.0.facts.commit": "facade",
+            "runs.0.attempts.0.facts.load": "Infinity",
+            "runs.0.attempts.0.environment": machine,
+            "runs.0.attempts.0.inputs.#": 3,
+            "runs.0.attempts.0.inputs.2": ["raw", "/data/raw.csv", 6, None, True, None],
+        },
+        manifests=1,
+    )
+    pen, other = Pen(A), Run({"lr": 0.2})
+    attempt = pen.write(RUN.created(), RUN.started(1000), at=1000)
+    pen.write(["captured", RUN.ref, attempt, {"environment": machine}], at=1100)
+    pen.write(other.created(), ["captured", other.ref, attempt, {"environment": "none"}], at=1200)
+    yield StoreVector(
+        "environment-of-the-start", "the digest of the start goes before that of the facts",
+        "events.md 3", sealed(pen),
+        {
+            "runs.0.attempts.0.environment": digest("environment").hex(),
+            "runs.1.attempts.0.environment": None,
+        },
+    )
+    one, two = Pen(A), Pen(B, "nora")
+    one.write(RUN.created(), ["named", RUN.ref, "first"], ["parented", RUN.ref, other.ref], at=1000)
+    two.write(["named", RUN.ref, "größte"], at=2000)
+    one.write(other.created(), ["named", other.ref, "gone"], ["named", other.ref, None], at=3000)
+    two.write(["parented", other.ref, RUN.ref], ["parented", other.ref, None], at=4000)
+    yield StoreVector(
+        "name-and-parent", "the last word counts; nil takes it away", "events.md 3", sealed(one, two),
+        {"runs.0.name": "größte", "runs.0.parent": other.ref, "runs.1.tags": []},
     )
 
 

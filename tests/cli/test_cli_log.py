@@ -18,20 +18,25 @@ from tracker._model.event import (
     KINDS,
     Attached,
     Attachment,
+    Captured,
     Created,
     Done,
     Event,
     Failed,
     File,
+    Input,
     Interrupted,
     Lost,
+    Named,
     Noted,
+    Parented,
     Purged,
     Removed,
     Restored,
     Started,
     Summary,
     Tagged,
+    Used,
 )
 from tracker.terms import AttemptId, RunRef
 
@@ -80,6 +85,10 @@ def every_event(attempt: AttemptId) -> list[Event]:
         Removed(REF, "wrong"),
         Restored(REF, "right"),
         Purged(REF, [digest]),
+        Captured(REF, attempt, {"argv": ["a"], "dirty": True}),
+        Used(REF, attempt, [Input("raw", "/far", 3, digest, True, None)]),
+        Named(REF, "first"),
+        Parented(REF, None),
     ]
 
 
@@ -97,6 +106,10 @@ WANT_DETAILS = [
     "wrong",
     "right",
     "1 objects",
+    "argv, dirty",
+    "raw",
+    "first",
+    "",
 ]
 
 

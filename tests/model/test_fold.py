@@ -92,6 +92,14 @@ def events_of(draw: st.DrawFn, attempts: list[str]) -> list[Any]:
             return [tag, run, attempt, [[name, f"y{ms}/{name}", bool(ms % 2)] for name in names]]
         case "summary":
             return [tag, run, attempt, draw(summaries)]
+        case "captured":
+            environment = draw(st.sampled_from([{}, {"environment": "ab" * 32}, {"environment": ms}]))
+            return [tag, run, attempt, draw(summaries) | environment]
+        case "used":
+            sources = draw(st.sampled_from([None, *RUNS]))
+            return [tag, run, attempt, [[*file, sources] for file in draw(files())]]
+        case "named" | "parented":
+            return [tag, run, draw(st.none() | short)]
         case "done":
             return [tag, run, attempt, ms, draw(files())]
         case "failed":

@@ -17,8 +17,19 @@ import reference
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple, replace
 
-from tracker._model.event import Created, Done, Failed, File, Interrupted, Opened, Started, encode_events
+from tracker._model.event import (
+    Created,
+    Done,
+    Failed,
+    File,
+    Input,
+    Interrupted,
+    Opened,
+    Started,
+    encode_events,
+)
 from tracker._model.manifest import Ended, decode_manifest, encode_manifest, manifest_of
 from tracker._model.names import parse_manifest_path
 from tracker.errors import DamagedError
@@ -54,6 +65,19 @@ def sealed_files(draw: st.DrawFn) -> list[File]:
 
 
 @st.composite
+def read_files(draw: st.DrawFn) -> list[Input]:
+    """Inputs as an attempt has them: by name, each once."""
+    found = sorted(draw(st.lists(texts, unique=True, max_size=2)))
+    return [
+        Input(
+            name, draw(texts), draw(st.none() | st.integers(0, 2**63)), draw(digests), draw(st.booleans()),
+            draw(st.none() | texts),
+        )
+        for name in found
+    ]  # fmt: skip
+
+
+@st.composite
 def ends(draw: st.DrawFn) -> tuple[Ended, list[tuple[int, list[Any]]]]:
     """All that a manifest is made of, and the same as frames of (seq, events)."""
     relpath = draw(st.lists(names, max_size=2).map("/".join))
@@ -79,15 +103,24 @@ def ends(draw: st.DrawFn) -> tuple[Ended, list[tuple[int, list[Any]]]]:
         )
     )
     opened = Opened(1, WRITER, 0, draw(texts), None, None, 1, None, draw(texts), "0", 1, None)
+    facts, inputs = draw(summaries), draw(read_files())
     told = [["summary", ref, attempt, summary]] if summary else []
+    told += [["captured", ref, attempt, facts]] if facts else []
+    told += [["used", ref, attempt, [list(astuple(one)) for one in reversed(inputs)]]] if inputs else []
     frames = [
         (1, encode_events([created, *([started] if started else [])])),
         (2, reference.pack([*told, ["noted", ref, "x"]])),
         (3, encode_events([end])),
-        (4, reference.pack([["summary", ref, attempt, {"late": 1}]])),
+        (
+            4,
+            reference.pack([["summary", ref, attempt, {"late": 1}], ["captured", ref, attempt, {"late": 1}]]),
+        ),
     ]
     prefix = blake3(b"3").digest()
-    return Ended(created.params, key, attempt, started, end, opened, WRITER, 3, prefix, summary), frames
+    ended = Ended(
+        created.params, key, attempt, started, end, opened, WRITER, 3, prefix, summary, facts, inputs
+    )
+    return ended, frames
 
 
 def by_reference(ended: Ended, frames: list[tuple[int, bytes]]) -> dict[str, bytes]:
@@ -132,9 +165,10 @@ def test_a_manifest_reads_back_and_any_json_reader_reads_it(made):
 
 def test_members_stand_in_the_order_of_the_page():
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    data = encode_manifest(manifest_of(SIMPLE))[1]
+    data = encode_manifest(manifest_of(replace(SIMPLE, facts={"a": 1}, inputs=[INPUT])))[1]
 
     assert [*json.loads(data)] == rows
+    assert [*json.loads(encode_manifest(manifest_of(SIMPLE))[1])] == rows[:-2]
     assert [*json.loads(data)["attempt"]] == re.findall(
         r"`(\w+)`",
         next(
@@ -144,6 +178,7 @@ def test_members_stand_in_the_order_of_the_page():
 
 
 RUN = RunRef(f"train/{reference.uid('{}')}")
+INPUT = Input("raw", "/far", 7, bytes(32), True, RUN)
 SIMPLE = Ended(
     "{}",
     None,

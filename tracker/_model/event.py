@@ -40,6 +40,17 @@ class Attachment(Struct, frozen=True, array_like=True, gc=False, order=True):
     external: bool
 
 
+class Input(Struct, frozen=True, array_like=True, gc=False, order=True):
+    """A file that an attempt read: as it was then. `source` is the run that made it, where that is known."""
+
+    name: str
+    path: str
+    size: int | None
+    digest: Digest32 | None
+    external: bool
+    source: RunRef | None
+
+
 class _Event(Struct, frozen=True, array_like=True, gc=False, tag_field="tag"):
     pass
 
@@ -87,10 +98,24 @@ class Summary(_Event, frozen=True, tag="summary"):
     values: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not _is_json(self.values):
-            raise ValueError(
-                "a summary holds what JSON holds, at most 32 deep: texts, numbers, lists, maps with text keys"
-            )
+        _refuse_what_json_lacks("a summary holds", self.values)
+
+
+class Captured(_Event, frozen=True, tag="captured"):
+    """What the attempt ran in. Spec: spec/provenance.md."""
+
+    run: RunRef
+    attempt: AttemptId
+    facts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _refuse_what_json_lacks("facts are", self.facts)
+
+
+class Used(_Event, frozen=True, tag="used"):
+    run: RunRef
+    attempt: AttemptId
+    inputs: list[Input]
 
 
 class Done(_Event, frozen=True, tag="done"):
@@ -137,6 +162,20 @@ class Noted(_Event, frozen=True, tag="noted"):
     text: str
 
 
+class Named(_Event, frozen=True, tag="named"):
+    """The name that people call the run by; None takes it away."""
+
+    run: RunRef
+    name: str | None
+
+
+class Parented(_Event, frozen=True, tag="parented"):
+    """The run that this one belongs to; None sets it free."""
+
+    run: RunRef
+    parent: RunRef | None
+
+
 class Removed(_Event, frozen=True, tag="removed"):
     run: RunRef
     reason: str
@@ -163,12 +202,16 @@ RunEvent = (
     | Started
     | Attached
     | Summary
+    | Captured
+    | Used
     | Done
     | Failed
     | Interrupted
     | Lost
     | Tagged
     | Noted
+    | Named
+    | Parented
     | Removed
     | Restored
     | Purged
@@ -231,6 +274,13 @@ _opened_decoder = msgspec.msgpack.Decoder(Opened)
 _format_decoder = msgspec.msgpack.Decoder(_Format)
 _WRITER = re.compile(r"[0-9a-f]{32}")
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
+
+
+def _refuse_what_json_lacks(what: str, values: dict[str, Any]) -> None:
+    if not _is_json(values):
+        raise ValueError(
+            f"{what} what JSON holds, at most 32 deep: texts, numbers, lists, maps with text keys"
+        )
 
 
 def _is_json(value: Any, depth: int = 1) -> bool:

@@ -8,6 +8,7 @@ Spec: spec/events.md sections 3 and 5; spec/log.md sections 6 and 7.
 """
 
 import gc
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,14 +19,18 @@ from tracker._codec.canonical import format_tree, parse
 from tracker._model.event import (
     Attached,
     Attachment,
+    Captured,
     Created,
     Done,
     Event,
     Failed,
     File,
+    Input,
     Interrupted,
     Lost,
+    Named,
     Noted,
+    Parented,
     Removed,
     Restored,
     Rule,
@@ -33,6 +38,7 @@ from tracker._model.event import (
     Started,
     Summary,
     Tagged,
+    Used,
 )
 from tracker._model.lifecycle import MOVES, next_status
 from tracker._model.names import is_ref
@@ -76,6 +82,8 @@ class Attempt(Struct, frozen=True):
     end_stamp: Stamp | None
     files: list[File]
     summary: dict[str, Any]
+    facts: dict[str, Any] = {}
+    inputs: list[Input] = []
 
     @property
     def writer(self) -> WriterId:
@@ -103,6 +111,8 @@ class Run(Struct, frozen=True):
     tags: list[str]
     notes: list[str]
     summary: dict[str, Any]
+    name: str | None = None
+    parent: RunRef | None = None
 
     @property
     def attempt(self) -> Attempt | None:
@@ -194,7 +204,9 @@ def collector_paused() -> Iterator[None]:
 class _Draft:
     """An attempt while its events are read in order."""
 
-    __slots__ = ("attached", "end", "end_stamp", "id", "place", "started", "status", "summary")
+    __slots__ = (
+        *("attached", "end", "end_stamp", "facts", "id", "inputs", "place", "started", "status", "summary"),
+    )
 
     def __init__(self, id_: AttemptId, place: Stamp) -> None:
         self.id = id_
@@ -205,23 +217,31 @@ class _Draft:
         self.end_stamp: Stamp | None = None
         self.attached: dict[str, tuple[Stamp, Attachment]] | None = None
         self.summary: dict[str, Any] | None = None
+        self.facts: dict[str, Any] | None = None
+        self.inputs: dict[str, Input] | None = None
 
 
 class _Marks:
     """What is said of the run itself."""
 
-    __slots__ = ("notes", "removed", "tags")
+    __slots__ = ("name", "notes", "parent", "removed", "tags")
 
     def __init__(self) -> None:
         self.tags: dict[str, bool] = {}
         self.notes: list[str] = []
         self.removed = False
+        self.name: str | None = None
+        self.parent: RunRef | None = None
 
     def add(self, event: RunEvent) -> None:
         if isinstance(event, Tagged):
             self.tags.update(dict.fromkeys(event.added, True) | dict.fromkeys(event.removed, False))
         elif isinstance(event, Noted):
             self.notes.append(event.text)
+        elif isinstance(event, Named):
+            self.name = event.name
+        elif isinstance(event, Parented):
+            self.parent = event.parent
         elif isinstance(event, (Removed, Restored)):
             self.removed = isinstance(event, Removed)
 
@@ -273,10 +293,12 @@ def run_of(ref: RunRef, history: History, *, unproven: bool = False) -> Run:
         sorted(tag for tag, there in marks.tags.items() if there) if marks.tags else [],
         marks.notes,
         {} if canonical is None else canonical.summary,
+        marks.name,
+        marks.parent,
     )
 
 
-_OF_ATTEMPTS = frozenset({Done, Attached, Failed, Interrupted, Lost, Summary})
+_OF_ATTEMPTS = frozenset({Done, Attached, Captured, Failed, Interrupted, Lost, Summary, Used})
 
 
 def _begin(drafts: dict[AttemptId, _Draft], stamp: Stamp, event: Started) -> None:
@@ -298,6 +320,10 @@ def _advance(drafts: dict[AttemptId, _Draft], stamp: Stamp, event: Any, kind: ty
             attached[file.name] = (stamp, file)
     elif kind is Summary:
         draft.summary = (draft.summary or {}) | event.values
+    elif kind is Captured:
+        draft.facts = (draft.facts or {}) | event.facts
+    elif kind is Used:
+        draft.inputs = (draft.inputs or {}) | {one.name: one for one in event.inputs}
     elif MOVES[kind] is (after := next_status(draft.status, kind)):
         draft.status, draft.end, draft.end_stamp = after, event, stamp
 
@@ -324,13 +350,28 @@ def _attempt(draft: _Draft, *, head: bool) -> Attempt:
         [] if started is None else started.supersedes,
         None if started is None else started.claim,
         None if started is None else started.mode,
-        None if started is None else started.environment,
+        environment_of(started, draft.facts),
         started,
         end,
         draft.end_stamp,
         _files(draft),
         draft.summary or {},
+        draft.facts or {},
+        [] if draft.inputs is None else [draft.inputs[name] for name in sorted(draft.inputs)],
     )
+
+
+def environment_of(started: Started | None, facts: dict[str, Any] | None) -> bytes | None:
+    """The digest of the environment object: that of the start, else that of the facts."""
+    if started is not None and started.environment is not None:
+        return started.environment
+    text = None if facts is None else facts.get("environment")
+    if type(text) is not str or _DIGEST.fullmatch(text) is None:
+        return None
+    return bytes.fromhex(text)
+
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def _files(draft: _Draft) -> list[File]:
@@ -381,6 +422,7 @@ def state_as_json(state: State) -> dict[str, Any]:
 
 def run_as_json(run: Run) -> dict[str, Any]:
     """One run of the state object. Spec: spec/events.md section 5."""
+    marks = {"name": run.name, "parent": run.parent}
     return {
         "ref": run.ref,
         "relpath": run.relpath,
@@ -397,6 +439,7 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "first": list(run.first[:4]),
         "tags": run.tags,
         "notes": run.notes,
+        **{mark: text for mark, text in marks.items() if text is not None},
         "summary": _as_words(run.summary),
         "attempts": [_attempt_as_json(attempt) for attempt in run.attempts],
     }
@@ -417,7 +460,14 @@ def _attempt_as_json(attempt: Attempt) -> dict[str, Any]:
         "interrupt": interrupt_as_json(attempt.end),
         "files": [[f.name, f.path, f.size, hex_or_none(f.digest), f.external] for f in attempt.files],
         "summary": _as_words(attempt.summary),
+        **({"facts": _as_words(attempt.facts)} if attempt.facts else {}),
+        **({"inputs": [input_as_json(one) for one in attempt.inputs]} if attempt.inputs else {}),
     }
+
+
+def input_as_json(one: Input) -> list[Any]:
+    """An input as the state object and a manifest list it."""
+    return [one.name, one.path, one.size, hex_or_none(one.digest), one.external, one.source]
 
 
 def _as_words(summary: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,18 @@ Spec: spec/manifest.md.
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from tracker._codec.canonical import format_tree
 from tracker._codec.frame import file_hash
-from tracker._model.event import End, Opened, Started
-from tracker._model.fold import error_as_json, hex_or_none, interrupt_as_json
+from tracker._model.event import End, Input, Opened, Started
+from tracker._model.fold import (
+    environment_of,
+    error_as_json,
+    hex_or_none,
+    input_as_json,
+    interrupt_as_json,
+)
 from tracker._model.lifecycle import MOVES
 from tracker._model.names import manifest_path, split_ref
 from tracker.errors import DamagedError
@@ -39,6 +45,17 @@ class ManifestFile(Struct, frozen=True):
     size: int | None
     digest: str | None
     external: bool
+
+
+class ManifestInput(Struct, frozen=True, array_like=True):
+    """A file that the attempt read, as a manifest names it."""
+
+    name: str
+    path: str
+    size: int | None
+    digest: str | None
+    external: bool
+    source: str | None
 
 
 class Through(Struct, frozen=True):
@@ -67,6 +84,8 @@ class Manifest(Struct, frozen=True):
     environment: str | None
     summary: msgspec.Raw
     through: Through
+    facts: msgspec.Raw | UnsetType = UNSET
+    inputs: list[ManifestInput] | UnsetType = UNSET
 
 
 class Ended(Struct, frozen=True):
@@ -82,6 +101,8 @@ class Ended(Struct, frozen=True):
     seq: int
     prefix: bytes
     summary: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    inputs: list[Input] = []
 
 
 _encoder = msgspec.json.Encoder()
@@ -120,9 +141,11 @@ def manifest_of(ended: Ended) -> Manifest:
         error=error_as_json(end),
         interrupt=interrupt_as_json(end),
         files=files,
-        environment=None if started is None else hex_or_none(started.environment),
+        environment=hex_or_none(environment_of(started, ended.facts)),
         summary=msgspec.Raw(format_tree(ended.summary)),
         through=Through(ended.writer, ended.seq, ended.prefix.hex()),
+        facts=msgspec.Raw(format_tree(ended.facts)) if ended.facts else UNSET,
+        inputs=[ManifestInput(*input_as_json(one)) for one in ended.inputs] or UNSET,
     )
 
 

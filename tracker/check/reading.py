@@ -17,9 +17,9 @@ from tracker._model.event import (
     Done,
     End,
     Failed,
+    Input,
     Interrupted,
     Opened,
-    Summary,
     decode_sealed,
     decode_singly,
 )
@@ -290,16 +290,17 @@ def ended_of(reading: Reading, ref: RunRef) -> list[Ended]:
             end.writer,
             end.seq,
             end.prefix,
-            _summary_before(history, stamp, end.event.attempt),
+            *_told_before(ref, history, stamp, end.event.attempt),
         )
         for stamp, end in reading.ends.get(ref, {}).items()
     ]
 
 
-def _summary_before(history: History, end: Stamp, attempt: AttemptId) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for stamp in sorted(history):
-        event = history[stamp]
-        if stamp < end and isinstance(event, Summary) and event.attempt == attempt:
-            values |= event.values
-    return values
+def _told_before(
+    ref: RunRef, history: History, end: Stamp, attempt: AttemptId
+) -> tuple[dict[str, Any], dict[str, Any], list[Input]]:
+    """Summary, facts and inputs of an attempt up to its end."""
+    before = {stamp: event for stamp, event in history.items() if stamp < end}
+    attempts = run_of(ref, before).attempts if before else []
+    one = next((each for each in attempts if each.id == attempt), None)
+    return ({}, {}, []) if one is None else (one.summary, one.facts, one.inputs)

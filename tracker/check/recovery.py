@@ -11,13 +11,28 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
+from tracker._codec.canonical import parse
 from tracker._codec.digest import uid_of
 from tracker._disk import durable
-from tracker._model.event import Created, Done, End, Event, Failed, File, Interrupted, Noted
+from tracker._model.event import (
+    Captured,
+    Created,
+    Done,
+    End,
+    Event,
+    Failed,
+    File,
+    Input,
+    Interrupted,
+    Noted,
+    Summary,
+    Used,
+    encode_events,
+)
 from tracker._model.fold import Attempt, run_of
-from tracker._model.manifest import Manifest, decode_manifest
+from tracker._model.manifest import Manifest, ManifestInput, decode_manifest
 from tracker._model.names import is_ref, parse_manifest_path, run_ref
 from tracker._store import manifests
 from tracker.check.reading import EndedAt, Reading, implied_manifests
@@ -89,7 +104,7 @@ def _read(store_fd: int, path: str) -> Unmatched | None:
         manifest.format == 1
         and manifest.uid == name.uid == uid_of(bytes(manifest.params))
         and is_ref(ref)
-        and _end_of(ref, manifest) is not None
+        and _can_be_told(ref, manifest)
     )
     return Unmatched(path, ref, manifest) if is_sound else None
 
@@ -132,8 +147,34 @@ def _events_of(ledger: Ledger, reading: Reading, ref: RunRef, mine: list[Unmatch
         elif one.attempt in superseded or _is_told(reading, attempts.get(one.attempt), one):
             events.append(Noted(ref, _notes_on(one)[2]))
         else:
-            events += [end, Noted(ref, _notes_on(one)[0])]
+            events += [*_iter_before(ref, one.manifest), end, Noted(ref, _notes_on(one)[0])]
     return events
+
+
+def _iter_before(ref: RunRef, manifest: Manifest) -> Iterator[Event]:
+    """What a manifest says of the attempt beside its end: summary, facts, inputs. Raises: ValueError."""
+    attempt = manifest.attempt.id
+    if summary := parse(bytes(manifest.summary)):
+        yield Summary(ref, attempt, summary)
+    if not isinstance(manifest.facts, UnsetType):
+        yield Captured(ref, attempt, parse(bytes(manifest.facts)))
+    if not isinstance(manifest.inputs, UnsetType):
+        yield Used(ref, attempt, [*map(_input_of, manifest.inputs)])
+
+
+def _input_of(one: ManifestInput) -> Input:
+    digest = None if one.digest is None else _digest_of(one.digest)
+    source = None if one.source is None else RunRef(one.source)
+    return Input(one.name, one.path, one.size, digest, one.external, source)
+
+
+def _can_be_told(ref: RunRef, manifest: Manifest) -> bool:
+    """True if events can say all that the manifest says."""
+    try:
+        encode_events([*_iter_before(ref, manifest)])
+    except (ValueError, RecursionError, OverflowError):
+        return False
+    return _end_of(ref, manifest) is not None
 
 
 def _has_frame(reading: Reading, one: Unmatched) -> bool:

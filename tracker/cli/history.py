@@ -10,12 +10,15 @@ from typing import Any
 
 from tracker._model.event import (
     Attached,
+    Captured,
     Created,
     Done,
     Failed,
     Interrupted,
     Lost,
+    Named,
     Noted,
+    Parented,
     Purged,
     Removed,
     Restored,
@@ -24,6 +27,7 @@ from tracker._model.event import (
     Started,
     Summary,
     Tagged,
+    Used,
 )
 from tracker._model.fold import Stamp, attempt_id
 from tracker._model.names import split_ref
@@ -145,6 +149,14 @@ def detail(event: RunEvent | Rule) -> str:
             return ", ".join(file.name for file in event.files)
         case Summary():
             return ", ".join(f"{name}={value}" for name, value in event.values.items())
+        case Captured():
+            return ", ".join(event.facts)
+        case Used():
+            return ", ".join(one.name for one in event.inputs)
+        case Named():
+            return event.name or ""
+        case Parented():
+            return event.parent or ""
         case Failed():
             return f"{event.type}: {event.message}" if event.type or event.message else ""
         case Interrupted():
