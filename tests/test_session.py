@@ -48,7 +48,7 @@ MODES = [*StorageMode]
 
 def state(session: Session) -> dict[str, Any]:
     """The run as the reference reads it."""
-    runs = reference.read_store(session._root)["runs"]
+    runs = reference.read_store(session._place.root)["runs"]
     return next(run for run in runs if run["ref"] == session.ref)
 
 

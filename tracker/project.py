@@ -36,6 +36,7 @@ from tracker.runs.source import Present
 from tracker.runs.times import parse_time
 from tracker.runs.union import Union
 from tracker.session import Session
+from tracker.session.place import Place
 from tracker.sweep import Sweep
 from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
 from tracker.why import Why, explain
@@ -187,19 +188,21 @@ class Project:
         mode: StorageMode,
         ignored: str | None = None,
     ) -> Session:
-        return Session(
-            self._ledger, self._root, self._relpath, identifier, uid, key, text, mode, self._durability,
+        place = Place(
+            self._root, self._relpath, identifier, uid, key, text, mode, self._durability,
             ignored=ignored, founding=self._founding(),
         )  # fmt: skip
+        return Session(self._ledger, place)
 
     def _of_run(self, run: Run, *, reads: bool = False, ignored: str | None = None) -> Session:
         """A handle on a recorded run of this namespace, or of one below it."""
         if run.params is None:
             raise _unknown_params(run.ref, self._root)
-        return Session(
-            self._ledger, self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
+        place = Place(
+            self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
             _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads, ignored=ignored,
         )  # fmt: skip
+        return Session(self._ledger, place)
 
     def runs(
         self,
@@ -238,11 +241,12 @@ class Project:
         if row.params is None:
             ref = names.run_ref(row.relpath, row.identifier, row.uid)
             raise _unknown_params(ref, self._root)
-        return Session(
-            self._ledger, self._root, row.relpath, row.identifier, Uid(row.uid),
+        place = Place(
+            self._root, row.relpath, row.identifier, Uid(row.uid),
             None if row.key is None else Uid(row.key), row.params.encode(),
             _mode(row.mode, self._storage_mode), self._durability, makes_folders=False,
         )  # fmt: skip
+        return Session(self._ledger, place)
 
     # Many at once
 

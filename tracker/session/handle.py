@@ -1,0 +1,371 @@
+"""One run in one process: start, paths, files, done.
+
+A light handle: making one writes nothing. The run is recorded by its first start, attach, tag or done. The
+order of writes is the ledger's; where files lie is `names`'; a session composes.
+
+Spec: spec/events.md section 4; spec/log.md section 8.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec.structs import replace
+
+from tracker import interrupts, liveness
+from tracker._codec.canonical import parse
+from tracker._disk import host
+from tracker._model import names
+from tracker._model.event import Attached, Done, Failed, Interrupted
+from tracker._model.fold import Attempt, Run
+from tracker._store.index import Row
+from tracker.claiming import Claim
+from tracker.errors import StateError, StorageError
+from tracker.ledger import Ledger, OpenRun, open_ledger
+from tracker.session import attempt
+from tracker.session.files import attachment_of, hand_out, is_recorded_and_read_only, make_folder
+from tracker.session.place import Place
+from tracker.terms import RunRef, Status, StorageMode, Uid
+
+_REPEAT = "@repeat"
+
+
+class Session:
+    """One run, `(identifier, uid)` in a namespace, as this process sees and writes it.
+
+    Get it from `Project.session`, `.get` or `.find`. It is a context manager: entering starts the run,
+    leaving records done, an exception records error with its traceback and goes on up; Ctrl-C and SIGTERM
+    are recorded as interrupted.
+    """
+
+    __slots__ = ("__weakref__", "_begun", "_claimed", "_ledger", "_makes_folders", "_open", "_place")
+
+    def __init__(self, ledger: Ledger, place: Place) -> None:
+        self._ledger = ledger
+        self._place = place
+        self._makes_folders = place.makes_folders
+        self._open: OpenRun | None = None
+        self._claimed: Claim | None = None
+        self._begun = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes where the run is, not what this one holds of it."""
+        return _session_at, (replace(self._place, makes_folders=self._makes_folders),)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.ref} in {str(self._place.root)!r}>"
+
+    # What it is
+
+    @property
+    def ref(self) -> RunRef:
+        """`relpath/identifier/uid`: the run's name in its store."""
+        return self._place.ref
+
+    @property
+    def identifier(self) -> str:
+        """The kind of run."""
+        return self._place.identifier
+
+    @property
+    def uid(self) -> Uid:
+        """BLAKE3 of `params.json`, 32 hex digits. Spec: spec/canonical.md."""
+        return self._place.uid
+
+    @property
+    def key(self) -> Uid | None:
+        """The uid of the bare params: the same for a run and its repeats. None without params."""
+        return self._place.key
+
+    @property
+    def relpath(self) -> Path:
+        """The namespace, relative to the root."""
+        return Path(self._place.relpath)
+
+    @property
+    def storage_mode(self) -> StorageMode:
+        """Where the run's files lie."""
+        return self._place.mode
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The params as they read back: 1.0 is a float. A new dict at each call.
+
+        LIMIT: NaN and the infinities read back as their words, tuples as lists.
+        """
+        tree = parse(self._place.text)
+        tree.pop(_REPEAT, None)
+        return tree
+
+    @property
+    def ignored(self) -> dict[str, Any]:
+        """The params given here that the store's rules ignore: no part of `params`. A new dict at each call.
+
+        Empty for a handle that was not asked for by its params. Spec: spec/rules.md section 4.
+        """
+        ignored = self._place.ignored
+        return {} if ignored is None else parse(ignored.encode())
+
+    # What is known of it
+
+    @property
+    def status(self) -> Status:
+        """The run's status at this moment, of all its attempts in any process. Cost: 5 to 10 µs."""
+        row = self._row()
+        status = Status.PENDING if row is None else Status(row.status)
+        run = self.run if status is Status.RUNNING else None
+        return status if run is None else liveness.as_seen(self._ledger, run).status
+
+    def is_done(self) -> bool:
+        """True if the run is finished. A True may be 0.1 s old, a False 0.1 ms."""
+        row = self._row()
+        return row is not None and row.status == Status.DONE
+
+    def _row(self) -> Row | None:
+        place = self._place
+        return self._ledger.row(place.uid, place.identifier, place.relpath)
+
+    @property
+    def run(self) -> Run | None:
+        """All that is recorded of the run, with its attempts; None if nothing is."""
+        return self._ledger.run(self.ref)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The run's recorded files: name to path."""
+        run = self.run
+        attempt = None if run is None else self._own_attempt(run) or run.attempt
+        files = [] if attempt is None else attempt.files
+        return {file.name: self._place.root / file.path for file in files}
+
+    def _own_attempt(self, run: Run) -> Attempt | None:
+        mine = None if self._open is None else self._open.attempt
+        return next((a for a in run.attempts if a.id == mine), None)
+
+    @property
+    def should_stop(self) -> bool:
+        """True once this process was told to stop (SIGTERM, SIGUSR1) or has lost the run: for loops to poll.
+
+        Cost: 0.2 µs; that the run was lost is known within a minute.
+        """
+        claim = None if self._open is None else self._open.claim
+        return interrupts.signal_name() is not None or (claim is not None and claim.is_lost)
+
+    @property
+    def lost(self) -> bool:
+        """True once another worker has taken the run over, since this process gave no sign of life.
+
+        What is recorded still is kept. Cost: 12 µs. Spec: spec/claims.md section 6.
+        """
+        return self._open is not None and self._ledger.is_claim_lost(self._open)
+
+    # Its paths
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run's files, made when first asked for."""
+        self._make_folder()
+        return self._place.root / self._place.folder
+
+    def path(self, name: str | os.PathLike[str], include_identifier: bool = True) -> Path:
+        """The path of a file of this run. Its folders and `params.json` are made; the file is yours to write.
+
+        A file handed out here and written is sealed at `done()`: size and digest.
+
+        Raises: NameRefusedError for a name that is not portable, or that is another run's file.
+        Cost: 60 µs the first time, then 5 µs. Spec: spec/layout.md section 4.
+        """
+        checked = names.check_name(name if isinstance(name, str) else Path(name))
+        path = self._place.file_path(checked, include_identifier=include_identifier)
+        self._make_folder()
+        if self._makes_folders:
+            hand_out(self._ledger, self._place, self._opened(), path, checked)
+        return self._place.root / path
+
+    def _make_folder(self) -> None:
+        """Make the run's folder and `params.json`. On a read-only store a recorded run is only read."""
+        if not self._makes_folders or (self._open is not None and self._open.has_folder):
+            return
+        try:
+            make_folder(self._ledger, self._place, self._opened())
+        except StorageError as error:
+            if not is_recorded_and_read_only(self._ledger, self._place, error):
+                raise
+            self._makes_folders = False
+
+    def _opened(self) -> OpenRun:
+        self._open = self._ledger.opened(self.ref, self._open)
+        return self._open
+
+    # Writing
+
+    def start(self) -> Self:
+        """Begin an attempt and return self. A finished or failed run is begun anew; the new attempt counts.
+
+        Takes the run's claim: no other worker that sees this folder executes it until this one ends.
+
+        Raises: StateError if this process is executing the run already; ClaimedError if another is;
+        StorageError.
+        Cost: 90 µs. Spec: spec/claims.md section 6; spec/events.md section 4.
+        """
+        with self._ledger.lock:
+            held = self._opened()
+            if held.was_started:
+                raise StateError(
+                    self.ref,
+                    Status.RUNNING,
+                    "start() while this process executes it",
+                    "call done() or error() first",
+                )
+            if not held.is_running:  # else attach_files() began it
+                attempt.claim_and_begin(self._ledger, self._place, held, attempt.no_more)
+            held.was_started = self._begun = True
+        self._ledger.listen()
+        return self
+
+    def try_start(self) -> bool:
+        """Begin an attempt if the run is not done and nobody is executing it. True if it is begun.
+
+        Raises: StorageError. Cost: 90 µs.
+        """
+        with self._ledger.lock:
+            held = self._opened()
+            is_ours = held.is_running or held.claim is not None
+            if held.was_started or not (is_ours or self.claim()):
+                return False
+            self.start()
+        return True
+
+    def claim(self) -> bool:
+        """Take the right to execute the run, if it is not done and nobody has it. True if it was taken.
+
+        Records nothing. `start()` or `done()` use the claim; `release()` gives it back unused.
+
+        Raises: StorageError. Cost: 60 µs.
+        """
+        with self._ledger.lock:
+            held = self._opened()
+            if held.is_running or held.claim is not None:
+                return False
+            if self._ledger.take_claim(self.ref, held, unless_done=True) is not None:
+                return False
+            self._claimed = held.claim
+            return True
+
+    def release(self) -> None:
+        """Give back the claim that this handle took, if it was not used. Does nothing once a run is begun."""
+        with self._ledger.lock:
+            held = self._opened()
+            if self._claimed is not None and held.claim is self._claimed and not held.is_running:
+                self._ledger.release_claim(held)
+            self._claimed = None
+
+    def done(self) -> Self:
+        """Record the run as done, with its files sealed, and return self.
+
+        When this returns the run is done, whatever happens to the process, and under Durability.FULL whatever
+        happens to the power: files first, then the event, then the return. Without `start()` an attempt is
+        begun and ended at once.
+
+        Raises: StorageError when the disk refuses; then nothing is promised, and done() may be called again.
+        Cost: 50 µs and, by durability, none, 1 or about 5 syncs. Spec: spec/log.md section 8.
+        """
+        self._end(lambda id_, now, sealed: Done(self.ref, id_, now, sealed))
+        return self
+
+    def error(self, exception: BaseException | None = None) -> Self:
+        """Record the run as failed, with the exception and its traceback if given, and return self.
+
+        Raises: StorageError. Spec: spec/events.md section 2.
+        """
+        type_, message, trace = "", "", None
+        if exception is not None:
+            type_ = _type_name(type(exception))
+            message = _clean(str(exception))
+            text = "".join(traceback.format_exception(exception))
+            trace = bytes.fromhex(self._ledger.put_object(_clean(text).encode()))
+        self._end(lambda id_, now, sealed: Failed(self.ref, id_, now, sealed, type_, message, trace))
+        return self
+
+    def interrupt(self, signal_name: str | None = None) -> Self:
+        """Record the run as interrupted: told to stop, and free to be begun again.
+
+        `signal_name` is the signal that this process heard, unless given. Raises: StorageError.
+        """
+        name = signal_name or interrupts.signal_name()
+        batch = host.this_process().batch
+        restarts = 0 if batch is None else batch.restarts
+        self._end(lambda id_, now, sealed: Interrupted(self.ref, id_, now, sealed, name, restarts))
+        return self
+
+    def _end(self, end_of: attempt.EndOf) -> None:
+        attempt.end(self._ledger, self._place, self._opened(), end_of)
+
+    def attach_files(self, files: Mapping[str, str | os.PathLike[str]]) -> Self:
+        """Name files as the run's, and return self. They may lie anywhere and need not exist yet.
+
+        A file below the root is recorded by its relative path, another as external with its absolute one,
+        which a copy of the tree does not carry. They are sealed at `done()`.
+
+        Raises: NameRefusedError for a name or path that cannot be kept, before any is recorded; StorageError.
+        """
+        root = self._place.root
+        attachments = [attachment_of(root, name, path) for name, path in files.items()]
+        with self._ledger.lock:
+            held = self._opened()
+            self._tell(held, lambda id_: [Attached(self.ref, id_, attachments)] if attachments else [])
+            held.attached.update((file.name, file) for file in attachments)
+        return self
+
+    def _tell(self, held: OpenRun, events_of: attempt.EventsOf) -> None:
+        """Append events about the attempt: the one begun here, else the finished one, else a new one."""
+        if held.attempt is None and not attempt.adopt_ended(self._ledger, self._place, held):
+            attempt.claim_and_begin(self._ledger, self._place, held, events_of)
+            return
+        assert held.attempt is not None, "an attempt was begun or adopted"
+        events = events_of(held.attempt)
+        if events:
+            self._ledger.append(lambda _: events)
+
+    # As a context
+
+    def __enter__(self) -> Self:
+        is_begun = self._begun and self._opened().was_started  # by start() or try_start() of this handle
+        self._begun = False
+        if not is_begun:
+            self.start()
+            self._begun = False
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if exception is None:
+            if self._opened().is_running:
+                self.done()
+        elif isinstance(exception, KeyboardInterrupt):
+            self.interrupt(signal.Signals.SIGINT.name)
+        elif isinstance(exception, SystemExit) and interrupts.signal_name() is not None:
+            self.interrupt(interrupts.signal_name())
+        else:
+            self.error(exception)
+
+
+def _session_at(place: Place) -> Session:
+    """A handle that came from another process."""
+    return Session(open_ledger(place.root), place)
+
+
+def _type_name(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 carries."""
+    return text.encode("utf-8", "backslashreplace").decode()
