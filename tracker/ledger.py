@@ -15,6 +15,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -27,6 +28,7 @@ from tracker._model.event import (
     End,
     Event,
     File,
+    Input,
     Interrupted,
     Lost,
     Rule,
@@ -64,6 +66,10 @@ class OpenRun(Struct, weakref=True):
     handed: dict[str, str] = {}
     """Paths given out and not attached, below the root, with the names they were asked for."""
     attached: dict[str, Attachment] = {}
+    facts: dict[str, Any] = {}
+    """What was recorded of the attempt: its facts, summary and inputs, as its manifest is to have them."""
+    summary: dict[str, Any] = {}
+    inputs: dict[str, Input] = {}
     is_running: bool = False
     was_started: bool = False
     has_folder: bool = False
@@ -394,13 +400,15 @@ class Ledger:
             self._ensure_store()
             return objects.put_object(self.lookup.store_fd, data)
 
-    def put_manifest(
-        self, created: Created, attempt: AttemptId, started: Started | None, end: End, at: Appended
-    ) -> None:
+    def put_manifest(self, held: OpenRun, end: End, at: Appended) -> None:
         """Write the manifest of a committed end. A failure is a warning: `rebuild` makes it anew."""
+        created = held.created
+        assert created is not None and held.attempt is not None, "an attempt that ended was begun or adopted"
+        inputs = [held.inputs[name] for name in sorted(held.inputs)]
         ended = Ended(
-            created.params, created.key, attempt, started, end, at.opened, at.opened.writer, at.seq, at.prefix
-        )
+            created.params, created.key, held.attempt, held.started, end, at.opened, at.opened.writer, at.seq,
+            at.prefix, held.summary, held.facts, inputs,
+        )  # fmt: skip
         path, data = encode_manifest(manifest_of(ended))
         try:
             put_manifest(self.lookup.store_fd, path, data)
@@ -413,8 +421,8 @@ class Ledger:
 
     def _put_manifest_of(self, event: Interrupted, at: Appended) -> None:
         held = self._running.get(event.run)
-        if held is not None and held.created is not None:
-            self.put_manifest(held.created, event.attempt, held.started, event, at)
+        if held is not None:
+            self.put_manifest(held, event, at)
 
     # The store and its journal
 

@@ -58,8 +58,8 @@ def claim_and_begin(ledger: Ledger, place: Place, held: OpenRun, more: EventsOf)
 
 def begin(ledger: Ledger, place: Place, held: OpenRun, more: EventsOf, *, running: bool = True) -> Appended:
     """Append created (if the run is not recorded), started and what `more` makes for the attempt's id."""
-    if held.attempt is not None:  # what was attached to an earlier attempt is not this one's
-        held.attached = {}
+    if held.attempt is not None:  # what an earlier attempt had is not this one's
+        held.attached, held.facts, held.summary, held.inputs = {}, {}, {}, {}
     run = ledger.run(place.ref)
     before = _before_a_start(ledger, place, held, run)
     supersedes = [] if run is None else liveness.superseded_by_a_start(ledger, run, held)
@@ -112,7 +112,9 @@ def adopt_ended(ledger: Ledger, place: Place, held: OpenRun) -> bool:
     attempt = None if run is None else run.attempt
     if run is None or run.removed or attempt is None or attempt.status is not Status.DONE:
         return False
-    held.attempt, held.started = attempt.id, attempt.started
+    held.attempt, held.started, held.created = attempt.id, attempt.started, place.created()
+    held.facts, held.summary = attempt.facts, attempt.summary
+    held.inputs = {one.name: one for one in attempt.inputs}
     held.attached = {f.name: Attachment(f.name, f.path, f.external) for f in attempt.files}
     return True
 
@@ -138,7 +140,9 @@ def end(ledger: Ledger, place: Place, held: OpenRun, end_of: EndOf) -> None:
         # committed: the run has ended, whatever happens from here on
         _warn_if_lost(ledger, place, held)
         ledger.set_running(place.ref, held, is_running=False)
-        _write_manifest(ledger, place, held, appended)
+        last = appended.events[-1]
+        assert isinstance(last, End), "the end stands last in its frame"
+        ledger.put_manifest(held, last, appended)
 
 
 def _is_removed(ledger: Ledger, place: Place) -> bool:
@@ -159,13 +163,6 @@ def _warn_if_lost(ledger: Ledger, place: Place, held: OpenRun) -> None:
             TrackerWarning,
             stacklevel=_caller_level(),
         )
-
-
-def _write_manifest(ledger: Ledger, place: Place, held: OpenRun, appended: Appended) -> None:
-    last = appended.events[-1]
-    assert isinstance(last, End), "the end stands last in its frame"
-    assert held.attempt is not None, "an attempt that ended has begun"
-    ledger.put_manifest(place.created(), held.attempt, held.started, last, appended)
 
 
 def _caller_level() -> int:
