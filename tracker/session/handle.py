@@ -18,25 +18,21 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from tracker import interrupts, liveness
-from tracker._codec.canonical import parse
+from tracker import interrupts
 from tracker._disk import host
 from tracker._model import names
 from tracker._model.event import Attached, Done, Failed, Interrupted
-from tracker._model.fold import Attempt, Run
-from tracker._store.index import Row
 from tracker.claiming import Claim
 from tracker.errors import StateError, StorageError
 from tracker.ledger import Ledger, OpenRun, open_ledger
 from tracker.session import attempt
 from tracker.session.files import attachment_of, hand_out, is_recorded_and_read_only, make_folder
+from tracker.session.known import KnownRun
 from tracker.session.place import Place
-from tracker.terms import RunRef, Status, StorageMode, Uid
-
-_REPEAT = "@repeat"
+from tracker.terms import Status
 
 
-class Session:
+class Session(KnownRun):
     """One run, `(identifier, uid)` in a namespace, as this process sees and writes it.
 
     Get it from `Project.session`, `.get` or `.find`. It is a context manager: entering starts the run,
@@ -44,109 +40,17 @@ class Session:
     are recorded as interrupted.
     """
 
-    __slots__ = ("__weakref__", "_begun", "_claimed", "_ledger", "_makes_folders", "_open", "_place")
+    __slots__ = ("_begun", "_claimed", "_makes_folders")
 
     def __init__(self, ledger: Ledger, place: Place) -> None:
-        self._ledger = ledger
-        self._place = place
+        super().__init__(ledger, place)
         self._makes_folders = place.makes_folders
-        self._open: OpenRun | None = None
         self._claimed: Claim | None = None
         self._begun = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes where the run is, not what this one holds of it."""
         return _session_at, (replace(self._place, makes_folders=self._makes_folders),)
-
-    def __repr__(self) -> str:
-        return f"<Session {self.ref} in {str(self._place.root)!r}>"
-
-    # What it is
-
-    @property
-    def ref(self) -> RunRef:
-        """`relpath/identifier/uid`: the run's name in its store."""
-        return self._place.ref
-
-    @property
-    def identifier(self) -> str:
-        """The kind of run."""
-        return self._place.identifier
-
-    @property
-    def uid(self) -> Uid:
-        """BLAKE3 of `params.json`, 32 hex digits. Spec: spec/canonical.md."""
-        return self._place.uid
-
-    @property
-    def key(self) -> Uid | None:
-        """The uid of the bare params: the same for a run and its repeats. None without params."""
-        return self._place.key
-
-    @property
-    def relpath(self) -> Path:
-        """The namespace, relative to the root."""
-        return Path(self._place.relpath)
-
-    @property
-    def storage_mode(self) -> StorageMode:
-        """Where the run's files lie."""
-        return self._place.mode
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The params as they read back: 1.0 is a float. A new dict at each call.
-
-        LIMIT: NaN and the infinities read back as their words, tuples as lists.
-        """
-        tree = parse(self._place.text)
-        tree.pop(_REPEAT, None)
-        return tree
-
-    @property
-    def ignored(self) -> dict[str, Any]:
-        """The params given here that the store's rules ignore: no part of `params`. A new dict at each call.
-
-        Empty for a handle that was not asked for by its params. Spec: spec/rules.md section 4.
-        """
-        ignored = self._place.ignored
-        return {} if ignored is None else parse(ignored.encode())
-
-    # What is known of it
-
-    @property
-    def status(self) -> Status:
-        """The run's status at this moment, of all its attempts in any process. Cost: 5 to 10 µs."""
-        row = self._row()
-        status = Status.PENDING if row is None else Status(row.status)
-        run = self.run if status is Status.RUNNING else None
-        return status if run is None else liveness.as_seen(self._ledger, run).status
-
-    def is_done(self) -> bool:
-        """True if the run is finished. A True may be 0.1 s old, a False 0.1 ms."""
-        row = self._row()
-        return row is not None and row.status == Status.DONE
-
-    def _row(self) -> Row | None:
-        place = self._place
-        return self._ledger.row(place.uid, place.identifier, place.relpath)
-
-    @property
-    def run(self) -> Run | None:
-        """All that is recorded of the run, with its attempts; None if nothing is."""
-        return self._ledger.run(self.ref)
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The run's recorded files: name to path."""
-        run = self.run
-        attempt = None if run is None else self._own_attempt(run) or run.attempt
-        files = [] if attempt is None else attempt.files
-        return {file.name: self._place.root / file.path for file in files}
-
-    def _own_attempt(self, run: Run) -> Attempt | None:
-        mine = None if self._open is None else self._open.attempt
-        return next((a for a in run.attempts if a.id == mine), None)
 
     @property
     def should_stop(self) -> bool:
