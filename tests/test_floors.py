@@ -35,7 +35,8 @@ FLOORS = {
     "query": 5.0,  # text to SQL; whoever asks the index is above
     "lookup": 5.1,  # asks the index that filling fills
     "watch": 5.1,  # wakes for what claiming asks
-    "ledger": 5.2,  # the reader's half is below the half that orders writes
+    "recorded": 5.15,  # the reader's half is below the half that orders writes
+    "ledger": 5.2,
     "seen": 5.4,  # tells LOST from RUNNING in what queries are asked of
     "runs": 6.5,
     "liveness": 5.3,  # judges attempts by ledger and claims

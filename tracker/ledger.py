@@ -31,20 +31,17 @@ from tracker._model.event import (
     Input,
     Interrupted,
     Lost,
-    Rule,
-    RunEvent,
     Started,
 )
-from tracker._model.fold import Run, Stamp, attempt_id
+from tracker._model.fold import Run, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
 from tracker._store import objects, segments
-from tracker._store.index import Filter, Row
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
 from tracker._store.root import inode_of, make_store
 from tracker.claiming import Claim, Claims, Rival
 from tracker.errors import ClockWarning, NameRefusedError, NotFoundError, StorageError, TrackerWarning
-from tracker.lookup import HIT_AGE_S, MISS_AGE_S, Lookup
+from tracker.recorded import Recorded
 from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
 from tracker.version import VERSION
 from tracker.watch import Watch
@@ -75,24 +72,20 @@ class OpenRun(Struct, weakref=True):
     has_folder: bool = False
 
 
-class Ledger:
+class Ledger(Recorded):
     """The history of one root: append events, look runs up. Safe for threads and across fork.
 
     Get it from `open_ledger`: there is one a root and process. Nothing is made before the first event.
     """
 
     def __init__(self, root: Path, *, clock: Clock = host.now_ms) -> None:
-        self.root = root
-        self.lookup = Lookup(str(root))
+        super().__init__(root)
         self._clock = clock
         self._last = 0
-        self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._sealed_at_s = -1e9
         self._watch: Watch | None = None
         self._claims = Claims()
-        self._refreshed = False
-        self._last_row: tuple[int, tuple[str, str, str], Row | None] = (-1, ("", "", ""), None)
         self._root_fd = -1
         self._root_inode: tuple[int, int] | None = None
         self._open_runs: weakref.WeakValueDictionary[RunRef, OpenRun] = weakref.WeakValueDictionary()
@@ -101,90 +94,6 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.root)!r})"
-
-    # Looking up
-
-    def row(self, uid: str, identifier: str, relpath: str) -> Row | None:
-        """What is recorded of a run: of the last 0.1 s if it is done, else of the last 0.1 ms."""
-        wanted = (uid, identifier, relpath)
-        with self._lock:
-            if self.lookup.is_stale(HIT_AGE_S):
-                self._refresh()
-            row = self._remembered(wanted)
-            if (row is not None and row.status == Status.DONE) or not self.lookup.is_stale(MISS_AGE_S):
-                return row
-            self._refresh()
-            return self._remembered(wanted)
-
-    def _remembered(self, wanted: tuple[str, str, str]) -> Row | None:
-        """The row, looked up once while nothing changes: `session()` and `is_done()` ask for the same."""
-        generation, last, row = self._last_row
-        if last == wanted and generation == self.lookup.generation:
-            return row
-        row = self.lookup.row(*wanted)
-        self._last_row = (self.lookup.generation, wanted, row)
-        return row
-
-    def is_done(self, uid: str, identifier: str, relpath: str) -> bool:
-        """True if the run, or a repeat of it, is done. Cost: 5 µs if it is."""
-        row = self.row(uid, identifier, relpath)
-        if row is not None and row.status == Status.DONE:
-            return True
-        return any(run.status is Status.DONE for run in self.repeats(uid, identifier, relpath))
-
-    def repeats(self, key: str, identifier: str, relpath: str) -> list[Run]:
-        """The repeats of a key, in the order of their first events, as of the last look."""
-        with self._lock:
-            return self.lookup.repeats(key, identifier, relpath)
-
-    def run(self, ref: RunRef) -> Run | None:
-        """All that is known of a run at this moment. Cost: 20 µs."""
-        with self._lock:
-            if self.lookup.is_stale(MISS_AGE_S):
-                self._refresh()
-            return self.lookup.run(ref)
-
-    def find(self, wanted: Filter | None = None) -> list[Run]:
-        """The runs that match, in the order of their first events. Cost: 15 µs a run."""
-        with self._lock:
-            self._refresh()
-            return self.lookup.find(wanted or Filter())
-
-    def events(self, wanted: Filter | None = None) -> list[tuple[Stamp, RunEvent]]:
-        """The events of the runs that match, in order: the history. Cost: 3 µs an event."""
-        with self._lock:
-            self._refresh()
-            found = self.lookup.histories(wanted or Filter(removed=None))
-            return sorted(
-                (entry for _, history, _ in found for entry in history.items()), key=lambda entry: entry[0]
-            )
-
-    def rules(self) -> list[tuple[Stamp, Rule]]:
-        """The rules of the store, in order. Cost: 10 µs."""
-        with self._lock:
-            self._refresh()
-            return self.lookup.rule_events()
-
-    def refresh(self) -> int:
-        """Be current; return a number that moves whenever an answer may have changed."""
-        with self._lock:
-            self._refresh()
-            return self.lookup.generation
-
-    def _refresh(self) -> None:
-        self.lookup.refresh()
-        self._refreshed = True
-
-    def relpaths(self) -> set[str]:
-        """The namespaces that have runs."""
-        with self._lock:
-            self._refresh()
-            return self.lookup.relpaths()
-
-    def others_with_uid(self, uid: str, relpath: str, ref: RunRef) -> list[RunRef]:
-        """Recorded runs of other identifiers that share this run's folder, as of the last look."""
-        with self._lock:
-            return sorted(self.lookup.with_uid(uid, relpath) - {ref})
 
     def opened(self, ref: RunRef, mine: OpenRun | None = None) -> OpenRun:
         """What this process holds of a run; `mine` is what a session held of it before."""
@@ -203,16 +112,6 @@ class Ledger:
         else:
             self._running.pop(ref, None)
             self.release_claim(held)
-
-    def is_file_of(self, refs: list[RunRef], path: str) -> RunRef | None:
-        """The first of these runs that has recorded a file at `path`, as of the last look."""
-        with self._lock:
-            for ref in refs:
-                run = self.lookup.run(ref)
-                attempts = [] if run is None else run.attempts
-                if any(file.path == path for attempt in attempts for file in attempt.files):
-                    return ref
-        return None
 
     # Claims
 
