@@ -1,10 +1,12 @@
 """Read a store from its specification alone: slow, plain, and the judge of everything faster.
 
-Knows: canonical.md (form 1), layout.md, log.md, packs.md, events.md, manifest.md. Imports nothing of the
-package, writes nothing, follows no symbolic link, and answers damage with a verdict, never with an exception.
+Knows: canonical.md (form 1), layout.md, log.md, packs.md, events.md, manifest.md, metrics.md. Imports nothing
+of the package, writes nothing, follows no symbolic link, and answers damage with a verdict, never with an
+exception.
 
     python spec/reference.py ROOT              the state of the store as JSON (events.md section 5)
     python spec/reference.py ROOT --manifests  the names of the manifests that its ledger implies
+    python spec/reference.py ROOT --metrics REF   the curves of a run and their summaries as JSON (metrics.md)
     python spec/reference.py --frames FILE     one line for each frame: offset, type, seq, clock, prefix
 
 Exit code 0; 1 if something is damaged (findings go to stderr); 2 for wrong usage, a newer format, no store.
@@ -29,7 +31,7 @@ from blake3 import blake3
 
 FORMAT_TEXT = b"tracker 1\n"
 MAGIC = bytes.fromhex("D854 89544B4C310D0A1A0A00000000000000")
-OPEN, EVENTS, SEAL = 1, 2, 3
+OPEN, EVENTS, SEAL, ROWS = 1, 2, 3, 4
 FRAME_OVERHEAD = 74
 PAYLOAD_LIMIT = 67_108_864
 NESTING_LIMIT = 100  # of msgpack values here; a frame nested deeper is malformed
@@ -420,10 +422,10 @@ def salvage(data: bytes, start: int) -> list[Frame]:
     return found
 
 
-def not_of_format_1(frame: Frame) -> str:
+def not_of_format_1(frame: Frame, last_type: int = SEAL) -> str:
     if frame.flags:
         return f"flags {frame.flags} in the frame at {frame.offset}"
-    if 4 <= frame.type <= 127:
+    if last_type < frame.type <= 127:
         return f"type {frame.type} in the frame at {frame.offset}"
     if frame.type == OPEN:
         version = open_map(frame).get("format")
@@ -432,10 +434,11 @@ def not_of_format_1(frame: Frame) -> str:
     return ""
 
 
-def read_segment(data: bytes, sealed: bool, name: str = "") -> Segment:
+def read_segment(data: bytes, sealed: bool, name: str = "", last_type: int = SEAL) -> Segment:
     """Scan a segment, and salvage behind what is not good.
 
     With `sealed` every byte must be of a good frame, and a `name` of a sealed file must end in its hash.
+    Types up to `last_type` are understood: ROWS in files of metrics.
     """
     frames: list[Frame] = []
     at, why = 0, ""
@@ -463,10 +466,10 @@ def read_segment(data: bytes, sealed: bool, name: str = "") -> Segment:
         found = []  # its prefix hash ends in zeros that go on to the end: a crash cut it short
     salvaged = [frame for frame in found if frame.seq not in {good.seq for good in frames}]
     for frame in frames + salvaged:
-        if newer := not_of_format_1(frame):
+        if newer := not_of_format_1(frame, last_type):
             return Segment(name, frames, at, "newer", newer, salvaged)
 
-    match = SEGMENT_NAME.fullmatch(name)
+    match = SEGMENT_NAME.fullmatch(name) or SERIES_NAME.fullmatch(name)
     if sealed and not why and match and match["hash"] and match["hash"] != blake3(data).hexdigest()[:16]:
         why = "the hash in the name is of other bytes"
     if sealed and not why and name.endswith(".seg") and (not frames or frames[-1].type != SEAL):
@@ -504,7 +507,7 @@ def is_batch(value: object) -> bool:
 def breaches(segment: Segment) -> Iterator[str]:
     """Name what is wrong in frames that are good by section 4: payloads and clocks."""
     opened = read_open(segment)
-    match = SEGMENT_NAME.fullmatch(segment.name)
+    match = SEGMENT_NAME.fullmatch(segment.name) or SERIES_NAME.fullmatch(segment.name)
     if segment.frames:
         if not opened:
             yield "the OPEN frame lacks a member, or one has another type"
@@ -529,6 +532,7 @@ MONTH_NAME = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 SEGMENT_NAME = re.compile(
     r"(?P<writer>[0-9a-f]{32})-(?P<number>0|[1-9][0-9]*)(?:\.open|-(?P<hash>[0-9a-f]{16})\.(?:seg|part))"
 )
+SERIES_NAME = re.compile(rf"(?P<uid30>[0-9a-f]{{30}})-(?P<ref16>[0-9a-f]{{16}})-{SEGMENT_NAME.pattern}")
 
 
 class Finding(NamedTuple):
@@ -1042,7 +1046,17 @@ class Run:
 
     def divergent(self) -> bool:
         done = [attempt.sealed() for attempt in self.heads() if attempt.status_and_end()[0] == "done"]
-        return any(sealed != done[0] for sealed in done)
+        return any(
+            one.keys() != other.keys()
+            or any(
+                mine != theirs
+                for name in one
+                for mine, theirs in zip(one[name], other[name], strict=True)
+                if mine is not None and theirs is not None
+            )
+            for one in done
+            for other in done
+        )
 
     def tags(self) -> list[str]:
         tags: set[str] = set()
@@ -1441,13 +1455,297 @@ def ignored_of(event: Event) -> str | None:
     return event.fields[4] if len(event.fields) > 4 and is_text(event.fields[4]) else None
 
 
+# Metrics: metrics.md
+
+FORMS = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "f4": "f", "f8": "d"}
+LARGEST = 1 << 53
+
+
+class Row(NamedTuple):
+    """A number of a metric, its place among the rows of its frame first."""
+
+    place: int
+    step: int
+    time: int
+    value: int | float
+
+
+def is_number(value: object) -> bool:
+    is_small = is_integer(value) and -(1 << 63) <= value < 1 << 63  # type: ignore[operator]
+    return isinstance(value, float) or is_small
+
+
+def column_of(written: Any, count: int) -> list[int | float]:
+    """Give the numbers of a column. Raise Malformed."""
+    if is_number(written):
+        return [written] * count
+    if (
+        isinstance(written, list)
+        and len(written) == 2
+        and written[0] in FORMS
+        and isinstance(written[1], bytes)
+    ):
+        letters = f"<{count}{FORMS[written[0]]}"
+        if struct.calcsize(letters) != len(written[1]):
+            raise Malformed(f"{len(written[1])} bytes for {count} numbers of {written[0]}")
+        return list(struct.unpack(letters, written[1]))
+    if isinstance(written, list) and len(written) == count and all(map(is_number, written)):
+        return written
+    raise Malformed("a column that is none")
+
+
+def sequence_of(written: Any, count: int, least: int) -> list[int]:
+    """Give the integers of a sequence. Raise Malformed."""
+    if not isinstance(written, list) or len(written) != 2 or not is_integer(written[0]):
+        raise Malformed("a sequence that is none")
+    first, between = written
+    is_of_floats = isinstance(between, float) or (
+        isinstance(between, list) and between[:1] in (["f4"], ["f8"])
+    )
+    differences = column_of(between, count - 1)
+    if is_of_floats or not all(map(is_integer, differences)):
+        raise Malformed("a difference that is no integer")
+    found = [first]
+    for difference in differences:
+        found.append(found[-1] + int(difference))
+    if any(not least <= one <= LARGEST for one in found):
+        raise Malformed(f"an integer that is not in {least} to {LARGEST}")
+    return found
+
+
+def is_name(value: object) -> bool:
+    if not is_text(value) or not 1 <= len(value.encode()) <= 512:  # type: ignore[attr-defined]
+        return False
+    return all(character >= " " and character != "\x7f" for character in value)  # type: ignore[attr-defined]
+
+
+def block_rows(block: Any, room: int) -> tuple[int, dict[str, list[Row]]]:
+    """Give how much of `room` a block takes, and its rows by metric. Raise Malformed."""
+    if not isinstance(block, dict):
+        raise Malformed("no map")
+    count, names, columns = block.get("n"), block.get("names"), block.get("columns")
+    if not isinstance(names, list) or not isinstance(columns, list) or not 0 < len(names) == len(columns):
+        raise Malformed("not as many names as columns")
+    if not all(map(is_name, names)) or len(set(names)) != len(names):
+        raise Malformed("a name that is none, or one twice")
+    if not isinstance(count, int) or not is_integer(count) or count < 1 or count * (len(names) + 3) > room:
+        raise Malformed(f"{count} rows")
+    places = sequence_of(block.get("rows"), count, 0)
+    if places != sorted(set(places)):
+        raise Malformed("places of rows that do not rise")
+    steps = sequence_of(block.get("steps"), count, -LARGEST)
+    times = sequence_of(block.get("times"), count, 0)
+    found = {}
+    for name, column in zip(names, columns, strict=True):
+        found[name] = [Row(*row) for row in zip(places, steps, times, column_of(column, count), strict=True)]
+    return count * (len(names) + 3), found
+
+
+def frame_rows(payload: bytes) -> tuple[dict[str, list[Row]], list[str]]:
+    """Give the rows of a ROWS frame by metric, in order, and what is wrong with blocks that are none."""
+    try:
+        blocks = unpack(payload)
+    except Malformed as error:
+        return {}, [str(error)]
+    if not isinstance(blocks, list) or not blocks:
+        return {}, ["no array of blocks"]
+    rows: dict[str, list[Row]] = {}
+    wrong = []
+    room = 1 << 24
+    for number, block in enumerate(blocks):
+        try:
+            taken, found = block_rows(block, room)
+        except Malformed as error:
+            wrong.append(f"block {number}: {error}")
+            continue
+        room -= taken
+        for name, more in found.items():
+            rows[name] = sorted(rows.get(name, []) + more, key=lambda row: row.place)
+    return rows, wrong
+
+
+@dataclass
+class Logged:
+    """What one writer logged for one attempt with one rank."""
+
+    attempt: str | None
+    rank: int | None
+    first: tuple[int, str]
+    frames: list[tuple[Frame, bool]]
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def read_series(root: str | os.PathLike[str], ref: str) -> tuple[list[Logged], list[Finding]]:
+    """Read the files of a run's metrics that count."""
+    check_format(root)
+    _, _, uid_ = split_ref(ref)
+    stem = f"{uid_[2:]}-{blake3(ref.encode()).hexdigest()[:16]}-"
+    folder = f"metrics/{uid_[:2]}"
+    findings: list[Finding] = []
+    groups: dict[tuple[str, int], list[tuple[str, Segment]]] = {}
+    tracker = os.path.join(root, ".tracker")
+    is_there = "metrics" in entries(tracker, stat.S_ISDIR)
+    is_there = is_there and uid_[:2] in entries(os.path.join(tracker, "metrics"), stat.S_ISDIR)
+    for name in entries(os.path.join(tracker, folder), stat.S_ISREG) if is_there else ():
+        match = SERIES_NAME.fullmatch(name)
+        if match and name.startswith(stem):
+            with open(os.path.join(tracker, folder, name), "rb") as file:
+                segment = read_segment(file.read(), not name.endswith(".open"), name, ROWS)
+            groups.setdefault((match["writer"], int(match["number"])), []).append(
+                (f"{folder}/{name}", segment)
+            )
+
+    held: list[Held] = []
+    found: dict[tuple[str, str | None, int | None], Logged] = {}
+    for (writer, _), files in sorted(groups.items()):
+        for path, segment in counting(files):
+            if segment.verdict == "newer":
+                raise NewerFormat(f"{path}: {segment.why}; this reads format 1")
+            if segment.verdict != "whole":
+                findings.append(Finding(segment.verdict, path, f"at {segment.good_end}: {segment.why}"))
+            findings += [Finding("damaged", path, text) for text in breaches(segment)]
+            opened = read_open(segment)
+            about = [opened.get("run"), opened.get("attempt"), opened.get("rank")]
+            is_read = is_text(about[0]) and nil_or(is_text)(about[1]) and nil_or(is_integer)(about[2])
+            if not is_read or "attempt" not in opened or "rank" not in opened or (about[2] or 0) < 0:
+                if opened:
+                    findings.append(Finding("damaged", path, "the OPEN frame lacks what metrics have"))
+                about = [ref, None, None]
+            if about[0] != ref:
+                findings.append(Finding("damaged", path, f"it is of run {about[0]!r}"))
+                continue
+            frames = [(frame, True) for frame in segment.frames] + [
+                (frame, False) for frame in segment.salvaged
+            ]
+            if frames:
+                first = (frames[0][0].clock, writer)
+                key = (writer, about[1], about[2])
+                logged = found.setdefault(key, Logged(about[1], about[2], first, []))
+                logged.first = min(logged.first, first)
+                logged.frames += frames
+                held += [Held(writer, frame, proven, opened) for frame, proven in frames]
+    for logged in found.values():
+        for frame in once(logged.frames):
+            rows, wrong = frame_rows(frame.payload) if frame.type == ROWS else ({}, [])
+            if frame.type == EVENTS:
+                wrong = ["a frame of events among metrics"]
+            findings += [Finding("damaged", folder, f"seq {frame.seq}: {text}") for text in wrong]
+            for name, more in rows.items():
+                logged.rows.setdefault(name, []).extend(more)
+    return list(found.values()), findings + list(gaps_and_forks(each_once(held)))
+
+
+def once(frames: list[tuple[Frame, bool]]) -> list[Frame]:
+    """Keep one of frames with the same bytes, a proven one if there is one, in order."""
+    held = [Held("", frame, proven, {}) for frame, proven in frames]
+    return sorted((one.frame for one in each_once(held)), key=lambda frame: (frame.seq, frame.prefix))
+
+
+def curve_of(
+    series: list[Logged], name: str, rank: int | None = None, attempt: str | None = None
+) -> list[Row]:
+    """Give the rows of a metric's curve: metrics.md section 5."""
+    attempts: dict[str | None, list[Logged]] = {}
+    for one in series:
+        attempts.setdefault(one.attempt, []).append(one)
+    in_order = sorted(attempts.values(), key=lambda group: min(one.first for one in group))
+    having: list[list[tuple[int | None, list[Row]]]] = []
+    for group in in_order:
+        if attempt is not None and group[0].attempt != attempt:
+            continue
+        in_turn = sorted(group, key=lambda one: one.first)
+        having.append([(one.rank, one.rows[name]) for one in in_turn if name in one.rows])
+    ranks = {of for pieces in having for of, _ in pieces}
+    chosen = rank if rank is not None else min(ranks, key=lambda of: -1 if of is None else of, default=None)
+    curve: list[Row] = []
+    for pieces in having:
+        mine = [row for of, rows in pieces if of == chosen for row in rows]
+        if mine:
+            least = min(row.step for row in mine)
+            curve = [row for row in curve if row.step < least] + mine
+    return curve
+
+
+def summary_of(curve: list[Row]) -> Json:
+    numbers = [row for row in curve if row.value == row.value] or curve[:1]
+    least = min(numbers, key=lambda row: row.value)
+    greatest = max(numbers, key=lambda row: row.value)
+    return {
+        "last": curve[-1].value, "last_step": curve[-1].step,
+        "min": least.value, "min_step": least.step,
+        "max": greatest.value, "max_step": greatest.step,
+        "count": len(curve),
+    }  # fmt: skip
+
+
+def metrics(root: str | os.PathLike[str], ref: str) -> tuple[Json, list[Finding]]:
+    """Give the curves of a run by metric, in the order of names, each row as step, time, value."""
+    series, findings = read_series(root, ref)
+    found = {}
+    for name in sorted({name for one in series for name in one.rows}):
+        curve = curve_of(series, name)
+        steps = [[row.step, row.time, row.value] for row in curve]
+        found[name] = {"rows": steps, "summary": summary_of(curve)}
+    return found, findings
+
+
+def print_metrics(root: str, ref: str) -> int:
+    found, findings = metrics(root, ref)
+    print(json.dumps(plain(found), ensure_ascii=False, indent=2))
+    for finding in findings:
+        print(f"{finding.code}: {finding.path}: {finding.text}", file=sys.stderr)
+    return int(any(finding.code == "damaged" for finding in findings))
+
+
+# Sealed files: sealing.md
+
+
+def state_of_file(root: str | os.PathLike[str], file: list[Any]) -> str:
+    """Tell how what lies at the path of a `file` of events.md 5 compares with what was sealed."""
+    _, path, size, digest, external = file
+    place = path if external else os.path.join(root, path)
+    if not os.path.lexists(place):
+        return "missing"
+    if size is None:
+        return "unsealed"
+    if not os.path.isfile(place):
+        return "changed"
+    hasher, found = blake3(), 0
+    with open(place, "rb") as opened:
+        while data := opened.read(1 << 20):
+            hasher.update(data)
+            found += len(data)
+    return "same" if found == size and digest in (None, hasher.hexdigest()) else "changed"
+
+
+def files(root: str | os.PathLike[str], ref: str) -> list[Json]:
+    """Give the files of the canonical attempt of a run, each with its state on the disk."""
+    for run in read_store(root)["runs"]:
+        if run["ref"] == ref:
+            mine = [attempt for attempt in run["attempts"] if attempt["id"] == run["canonical"]]
+            found = [file for attempt in mine for file in attempt["files"]]
+            names = ("name", "path", "size", "digest", "external")
+            return [
+                {**dict(zip(names, file, strict=True)), "state": state_of_file(root, file)} for file in found
+            ]
+    raise FileNotFoundError(f"no run {ref} at {root}")
+
+
+def print_files(root: str, ref: str) -> int:
+    found = files(root, ref)
+    print(json.dumps(found, ensure_ascii=False, indent=1))
+    return int(any(file["state"] == "changed" for file in found))
+
+
 # Command line
 
 
 def print_frames(path: str) -> int:
     with open(path, "rb") as file:
         data = file.read()
-    segment = read_segment(data, path.endswith((".seg", ".part")), os.path.basename(path))
+    name = os.path.basename(path)
+    last_type = ROWS if SERIES_NAME.fullmatch(name) else SEAL
+    segment = read_segment(data, path.endswith((".seg", ".part")), name, last_type)
     for mark, frames in (("", segment.frames), (" salvaged", segment.salvaged)):
         for frame in frames:
             print(f"{frame.offset} {frame.type} {frame.seq} {frame.clock} {frame.prefix.hex()}{mark}")
@@ -1476,6 +1774,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("root", nargs="?", metavar="ROOT")
     parser.add_argument("--manifests", action="store_true", help="print the names of the manifests")
     parser.add_argument("--claims", action="store_true", help="print who executes what, without asking them")
+    parser.add_argument("--metrics", metavar="REF", help="print what was logged of a run")
+    parser.add_argument("--files", metavar="REF", help="print the files of a run, held against the disk")
     parser.add_argument("--frames", metavar="FILE", help="list the frames of one segment")
     options = parser.parse_args(arguments)
     if (options.root is None) == (options.frames is None):
@@ -1487,6 +1787,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.claims:
             print(json.dumps(claims(options.root), ensure_ascii=False, indent=1))
             return 0
+        if options.metrics is not None:
+            return print_metrics(options.root, options.metrics)
+        if options.files is not None:
+            return print_files(options.root, options.files)
         return print_store(options.root, options.manifests)
     except (NewerFormat, OSError) as error:
         print(error, file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.bench import __main__ as program
-from tools.bench import million, peers, queries
+from tools.bench import metrics, million, peers, queries, sealing
 from tools.bench.bench import Bench
 from tools.bench.report import Row
 from tools.bench.workload import config
@@ -67,6 +67,23 @@ def test_the_query_of_the_bench_is_true_of_the_configs_that_it_counts(tmp_path: 
         project.session("train", params=config(number)).start().done()
 
     assert 0 < len(project.runs(queries.QUERY)) == queries.matching(RUNS) < RUNS
+
+
+def test_sealing_is_measured_beside_b3sum_and_a_loop_that_reads(bench: Bench) -> None:
+    rows = by_name(sealing.w9(bench))
+    reading, mine = rows[f"open and read, {RUNS} × 4 KiB"], rows[f"tracker seals, {RUNS} × 4 KiB"]
+
+    assert mine.ratio == pytest.approx(reading.value / mine.value)
+    assert sum(row.met is not None for row in rows.values()) >= 1, "goals are judged"
+
+
+def test_metrics_are_measured_beside_a_log_and_json_lines(bench: Bench) -> None:
+    rows = by_name(metrics.w6(bench))
+    packed, mine = rows[f"append to a log, {RUNS} rows"], rows[f"tracker, {RUNS} rows, sealed"]
+
+    assert mine.ratio == pytest.approx(mine.value / packed.value)
+    assert rows["append to a log, size"].value == 40
+    assert rows["tracker, read as arrays"].unit == "values/s"
 
 
 def test_a_peer_that_cannot_be_installed_is_skipped_with_the_reason(

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from deaths import is_killed, kill_at
 
 from tracker import Durability, NotFoundError, Project, packing
 from tracker._disk import durable
@@ -35,7 +35,7 @@ SPEC = Path(__file__).resolve().parents[1] / "spec"
 
 def write_runs(root: Path, numbers: range, seal_every: int = 3) -> None:
     """Finished runs in several segments, and one that failed."""
-    project = Project(root, durability=Durability.OFF)
+    project = Project(root, durability=Durability.OFF, provenance=False)
     for number in numbers:
         session = project.session("train", {"n": number}).start()
         session.path("model").write_bytes(b"%d" % number)
@@ -73,7 +73,7 @@ def extracted(root: Path, into: Path) -> dict[str, bytes]:
 
 
 def do(root: Path, verb: Callable[..., Any] = pack) -> Any:
-    project = Project(root)
+    project = Project(root, provenance=False)
     try:
         return verb(project.ledger)
     finally:
@@ -81,7 +81,7 @@ def do(root: Path, verb: Callable[..., Any] = pack) -> Any:
 
 
 def codes(root: Path, level: Level = Level.REPLAY) -> set[str]:
-    project = Project(root)
+    project = Project(root, provenance=False)
     try:
         return {finding.code for finding in verify(project.ledger, level).findings}
     finally:
@@ -213,7 +213,7 @@ def test_packs_are_cut_by_size(root: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_journals_and_what_a_sealed_file_hides_are_left(root: Path, reference: ModuleType) -> None:
-    project = Project(root, durability=Durability.OFF)
+    project = Project(root, durability=Durability.OFF, provenance=False)
     session = project.session("train", {"live": 1}).start()
     seg = next((root / ".tracker").glob("ledger/*/*-0-*.seg"))
     part = seg.with_name(f"{seg.name.rpartition('-')[0]}-{'0' * 16}.part")
@@ -243,7 +243,7 @@ def test_a_hidden_part_in_a_pack_is_no_ghost_for_ever(tmp_path: Path, reference:
     shutil.copy(tmp_path / "kept", seg)
 
     assert codes(root) == set()
-    project = Project(root)
+    project = Project(root, provenance=False)
     assert repair(project.ledger).mended == []
     project.ledger.close()
     do(root)
@@ -496,32 +496,15 @@ def _rooms(root: Path) -> Iterator[str]:
 DEADLY = ("mkdir", "rmdir", "open", "write", "fsync", "close", "rename", "unlink", "stat")
 
 
-def kill_at(number: int) -> None:
-    """Have this process killed as it enters the call of that number."""
-    count = itertools.count(1)
-
-    def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            if next(count) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-
-        return call
-
-    for name in DEADLY:
-        setattr(os, name, deadly(getattr(os, name)))
-
-
 def die(root: Path, verb: Callable[..., Any], number: int) -> bool:
     """Run a verb in a process that is killed at a step; True if it came to that."""
-    if (pid := os.fork()) == 0:
-        try:
-            project = Project(root)
-            kill_at(number)
-            verb(project.ledger)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+    def work() -> None:
+        project = Project(root)
+        kill_at(number, DEADLY)
+        verb(project.ledger)
+
+    return is_killed(work)
 
 
 @pytest.mark.parametrize("name", ["pack", "pack again", "unpack"])
@@ -540,10 +523,10 @@ def test_killed_at_every_step_nothing_is_lost_and_again_completes(
     for number in itertools.count(1):
         root = tmp_path / str(number)
         shutil.copytree(made, root)
-        is_killed = die(root, verb, number)
+        was_killed = die(root, verb, number)
         assert reference.read_store(root) == state, f"{name} killed at step {number}"
         assert extracted(root, tmp_path / "x") == files, f"{name} killed at step {number}"
-        if number % 8 == 0 or not is_killed:
+        if number % 8 == 0 or not was_killed:
             assert codes(root) <= {"packed-twice", "temporary"}, f"{name} killed at step {number}"
         do(root, verb)
         if verb is pack:
@@ -552,7 +535,7 @@ def test_killed_at_every_step_nothing_is_lost_and_again_completes(
             assert (packs_of(root), loose_of(root)) == ([], files), f"{name} killed at step {number}"
         assert extracted(root, tmp_path / "x") == files
         shutil.rmtree(root)
-        if not is_killed:
+        if not was_killed:
             break
         kills += 1
     print(f"{name}: killed at each of {kills} steps")

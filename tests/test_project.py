@@ -94,7 +94,7 @@ def test_settings_go_down_to_namespaces_and_sessions(tmp_path):
 
     assert one.uid != two.uid
     assert one.storage_mode is StorageMode.PREFIX
-    assert project._durability is Durability.OFF
+    assert project._settings.durability is Durability.OFF
     assert project.session("t", PARAMS, ExistingRun.RESUME).uid == UID
     assert (
         project.session("t", PARAMS, storage_mode=StorageMode.SUBFOLDER).storage_mode is StorageMode.SUBFOLDER

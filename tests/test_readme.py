@@ -53,6 +53,40 @@ def test_the_first_six_lines_make_one_finished_run(world: dict[str, Any]) -> Non
     assert run.uid in README
 
 
+def test_the_tree_is_what_they_make(world: dict[str, Any]) -> None:
+    """But for digests and times all that is shown is there, and nothing else."""
+    exec(block_with("save_model"), world)
+    world["proj"].ledger.close()
+    tree = README.partition("## What lies on disk")[2].split("```")[1]
+    shown = [line[4:].lstrip("─ ").split()[0] for line in re.findall(r"[├└]──.*", tree)]
+    store = Path("results/.tracker")
+
+    run_folder, *files = shown[:3]
+    assert sorted(path.name for path in Path("results", run_folder).iterdir()) == files
+    assert sorted(path.name for path in Path("results").iterdir()) == [".tracker", run_folder.rstrip("/")]
+    assert shown[3] == ".tracker/"
+    assert [line.partition("/")[0] for line in shown[4:]] == sorted(path.name for path in store.iterdir())
+    assert (store / "FORMAT").read_text() == "tracker 1\n"
+    assert len(list(store.glob("ledger/*/*-0-*.seg"))) == len(list(store.glob("manifests/b6/bc654e*"))) == 1
+    assert not list(store.glob("claims/*/*"))
+    digest = world["run"].provenance["environment"]
+    assert (store / "objects" / digest[:2] / digest[2:]).is_file()
+
+
+def test_what_ran_and_what_came_out_is_recorded(world: dict[str, Any]) -> None:
+    exec(block_with("save_model"), world)
+    world["evaluate"] = lambda weights: [1 / (n + 1) for n in range(len(weights.read_bytes()))]
+    exec(block_with("ev.log("), world)
+    ev = world["ev"]
+
+    assert ev.summary["loss"] == {
+        "last": 1 / 7, "last_step": 6, "min": 1 / 7, "min_step": 6, "max": 1.0, "max_step": 0, "count": 7,
+    }  # fmt: skip
+    assert [one.source for one in ev.inputs.values()] == [world["run"].ref]
+    assert (ev.tags, ev.notes) == (["paper"], ["figure 2"])
+    assert ev.files["report"].read_text() == '{"steps":7}\n'
+
+
 def test_example_1_resumes_a_grid_search(world: dict[str, Any]) -> None:
     exec(block_with("for cfg in sweep"), world)
     exec(block_with("for cfg in sweep"), world)
@@ -82,7 +116,7 @@ def test_example_3_attaches_a_file(world: dict[str, Any]) -> None:
 
 def test_a_session_is_a_context_manager(world: dict[str, Any]) -> None:
     world["proj"] = Project("results")
-    exec(block_with("with proj.session"), world)
+    exec(block_with('with proj.session("train"'), world)
 
     assert world["run"].is_done()
 

@@ -38,7 +38,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def fill(root: Path) -> Project:
-    project = Project(root, durability=Durability.OFF)
+    project = Project(root, durability=Durability.OFF, provenance=False)
     for lr in (0.1, 0.2):
         with project.session("train", params={"lr": lr}) as run:
             run.path("model.pt").write_bytes(b"weights %f" % lr)

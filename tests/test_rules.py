@@ -357,7 +357,7 @@ def test_params_that_a_rename_cannot_move_are_refused_before_anything_is_made(st
 
 
 def test_stated_rules_are_recorded_with_the_first_run(tmp_path):
-    project = Project(tmp_path / "s", rules=RULES)
+    project = Project(tmp_path / "s", rules=RULES, provenance=False)
     assert project.uid(NEW) == NEW_UID
     assert not (tmp_path / "s").exists()
     done(project.sub("inner"), NEW)

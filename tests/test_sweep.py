@@ -432,7 +432,7 @@ def test_a_run_of_another_process_is_put_off_until_it_is_done(project):
 
 def test_a_run_whose_process_is_killed_is_taken_over(project):
     with other_process(project, EXECUTE_5) as other:
-        threading.Timer(0.5, other.kill).start()
+        threading.Timer(1.5, other.kill).start()
         order = run_all(sweep_of(project, wait=True))
 
     assert sorted(order) == list(range(20))

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from deaths import is_killed, kill_at
 
 from tracker import (
     Durability,
@@ -49,7 +49,7 @@ DAY_MS = 24 * 3600 * 1000
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "s", durability=Durability.OFF)
+    return Project(tmp_path / "s", durability=Durability.OFF, provenance=False)
 
 
 def run(
@@ -813,24 +813,6 @@ VERBS: dict[str, tuple[Verb, Verb]] = {
 }
 
 
-def kill_at(number: int, *, has_links: bool) -> None:
-    """Have this process killed as it enters the call of that number that changes a disk."""
-    count = itertools.count(1)
-    if not has_links:
-        os.link = no_links
-
-    def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            if next(count) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-
-        return call
-
-    for name in DEADLY:
-        setattr(os, name, deadly(getattr(os, name)))
-
-
 def outcome(project: Project, reference: ModuleType) -> dict[str, Any]:
     """What a verb is for: files, trash, and the state by the reference."""
     state = reference.read_store(project.root)
@@ -850,14 +832,15 @@ def no_links(*args: Any, **options: Any) -> None:
 
 def die(root: Path, verb: Verb, ref: RunRef, number: int, *, has_links: bool) -> bool:
     """Run a verb in a process that is killed at a step; True if it came to that."""
-    if (pid := os.fork()) == 0:
-        try:
-            project = Project(root)
-            kill_at(number, has_links=has_links)
-            verb(project, ref)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+    def work() -> None:
+        project = Project(root)
+        if not has_links:
+            os.link = no_links
+        kill_at(number, DEADLY)
+        verb(project, ref)
+
+    return is_killed(work)
 
 
 WORLDS = [(StorageMode.SUBFOLDER, True), (StorageMode.PREFIX, True), (StorageMode.SUBFOLDER, False)]
@@ -882,20 +865,20 @@ def test_killed_at_every_step_the_same_verb_again_ends_the_same_and_nothing_is_l
     for number in itertools.count(0):  # at 0 nothing happens: that is what is wanted
         root = tmp_path / str(number)
         shutil.copytree(made.root, root)
-        is_killed = die(root, verb, ref, number, has_links=has_links)
+        was_killed = die(root, verb, ref, number, has_links=has_links)
         left = {**users_files(root), **trashed(root)}.values()
         for claim in root.glob(".tracker/claims/*/*"):
             os.utime(claim, (1, 1))  # one that was cut short for want of links holds for a lease
         project = Project(root)
         if name != "gc" or "purged" not in kinds(project, ref):
             assert set(left) == set(all_bytes), f"{name} killed at step {number} lost bytes"
-        if is_killed:
+        if was_killed:
             _again(verb, project, ref)
         want = want or outcome(project, reference)
         assert outcome(project, reference) == want, f"{name} killed at step {number}"
         assert findings(project) <= {"torn", "temporary", "ghost"}, f"{name} killed at step {number}"
         project.ledger.close()
-        if not is_killed and number > 0:
+        if not was_killed and number > 0:
             break
         shutil.rmtree(root)
     print(f"{name}: killed at each of {number - 1} steps")

@@ -1,6 +1,6 @@
-"""Make the vectors of the log and of events, and the annotated store, from the reference's own encoder.
+"""Make the vectors of log, events and metrics, and the annotated store, from the reference's own encoder.
 
-    python tools/make_vectors.py           write spec/vectors/log, spec/vectors/events and spec/annotated.md
+    python tools/make_vectors.py           write spec/vectors/{log,events,metrics} and spec/annotated.md
     python tools/make_vectors.py --check   write nothing; exit 1 if any of them differs, lacks or is too many
 
 Everything is fixed: writers, clocks, hosts. What a vector must show is stated here by hand, and the reference
@@ -26,6 +26,7 @@ SPEC = Path(__file__).resolve().parent.parent / "spec"
 sys.path.insert(0, str(SPEC))
 
 import reference  # noqa: E402  (the folder above must be on the path first)
+from metrics_vectors import MetricsVector, metrics_vectors  # noqa: E402
 
 T = 1_793_610_000_000  # 2026-11-02 09:00:00 UTC, Unix ms
 MONTH = "2026-11"
@@ -841,6 +842,19 @@ def several_attempts() -> Iterator[StoreVector]:
             {"runs.0.canonical": second, "runs.0.divergent": divergent, "runs.0.attempts.0.id": first},
             manifests=2,
         )
+    for name, shows, sealed_as, divergent in (
+        ("not-sealed-is-no-difference", "what one of them did not seal is no difference", [7, None], False),
+        ("divergent-in-size", "sizes differ, though neither has a digest", [8, None], True),
+    ):
+        fresh()
+        first, second = begin(one, 1000), begin(two, 1500)
+        path = RUN.path("model")
+        two.write(["done", RUN.ref, second, T + 3000, [["model", path, *sealed_as, False]]], at=3000)
+        whole = [7, digest("weights")] if not divergent else [7, None]
+        one.write(["done", RUN.ref, first, T + 4000, [["model", path, *whole, False]]], at=4000)
+        yield StoreVector(
+            name, shows, "events.md 3", sealed(one, two), {"runs.0.divergent": divergent}, manifests=2,
+        )
     fresh()
     first = begin(one, 1000)
     one.write(RUN.failed(first, 2000, "ValueError", "loss is NaN"), at=2000)
@@ -1467,14 +1481,16 @@ def shown(value: Any) -> str:
 
 def expected() -> dict[str, str]:
     """Give every file this tool makes, by path relative to `spec`."""
-    made: dict[str, SegmentVector | StoreVector]
+    made: dict[str, SegmentVector | StoreVector | MetricsVector]
     made = {f"vectors/log/{vector.name}.txt": vector for vector in segment_vectors()}
     made |= {f"vectors/events/{vector.name}.txt": vector for vector in store_vectors()}
+    made |= {f"vectors/metrics/{vector.name}.txt": vector for vector in metrics_vectors()}
     return {path: vector.text() for path, vector in made.items()} | {"annotated.md": annotated()}
 
 
 def present() -> dict[str, str]:
-    paths = [*SPEC.glob("vectors/log/*"), *SPEC.glob("vectors/events/*"), *SPEC.glob("annotated.md")]
+    paths = [path for room in ("log", "events", "metrics") for path in SPEC.glob(f"vectors/{room}/*")]
+    paths += SPEC.glob("annotated.md")
     return {path.relative_to(SPEC).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 

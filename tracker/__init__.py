@@ -10,12 +10,16 @@
 The front door: every public name is here, and nothing else.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from tracker._model.rules import Rule, RuleError
 from tracker.errors import (
     AmbiguousError,
     ClaimedError,
     ClockWarning,
     DamagedError,
+    MetricError,
     NameRefusedError,
     NotFoundError,
     ParamsError,
@@ -30,23 +34,47 @@ from tracker.errors import (
 from tracker.grids import grid, product, zipped
 from tracker.identity import uid
 from tracker.ledger import Ledger
-from tracker.mapping import Outcome
 from tracker.project import Project
-from tracker.runs import Runs
 from tracker.session import Session
-from tracker.sweep import Sweep
-from tracker.terms import Durability, ExistingRun, Status, StorageMode
+from tracker.terms import Capture, Durability, ExistingRun, Seal, Status, StorageMode
 from tracker.version import VERSION as __version__
-from tracker.why import Why
+
+if TYPE_CHECKING:
+    from tracker.mapping import Outcome
+    from tracker.runs import Runs
+    from tracker.sweep import Sweep
+    from tracker.why import Why
+else:  # where names are checked, one that is not here stays an error
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+_LATER = {
+    "Outcome": "tracker.mapping",
+    "Runs": "tracker.runs",
+    "Sweep": "tracker.sweep",
+    "Why": "tracker.why",
+}
+"""Public name -> its room, which no look-up needs: loaded when the name is asked for."""
 
 __all__ = [
     "AmbiguousError",
+    "Capture",
     "ClaimedError",
     "ClockWarning",
     "DamagedError",
     "Durability",
     "ExistingRun",
     "Ledger",
+    "MetricError",
     "NameRefusedError",
     "NotFoundError",
     "Outcome",
@@ -57,6 +85,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "Runs",
+    "Seal",
     "Session",
     "StateError",
     "Status",

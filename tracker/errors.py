@@ -40,6 +40,22 @@ class NameRefusedError(TrackerError, ValueError):
         self.cure = cure
 
 
+class MetricError(TrackerError, ValueError):
+    """What was logged is no row of metrics: a name, a number or a step that is none. Nothing of it is kept.
+
+    Spec: spec/metrics.md section 3.
+    """
+
+    def __init__(self, name: str, value: object, why: str, cure: str = "") -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
+        super().__init__(f"metric {name!r} = {shown}: {why}" + (f"; {cure}" if cure else ""))
+        self.name = name
+        self.value = value
+        self.why = why
+        self.cure = cure
+
+
 class QueryError(TrackerError, ValueError):
     """A query that means nothing. `column` is a 0-based offset into `text`; the message counts from 1.
 

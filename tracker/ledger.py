@@ -6,16 +6,19 @@ where users' files lie and what a session means is told above.
 Spec: spec/log.md sections 5, 6 and 8.
 """
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -35,7 +38,7 @@ from tracker._model.event import (
 )
 from tracker._model.fold import Run, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
-from tracker._store import objects, segments
+from tracker._store import segments
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
 from tracker._store.root import inode_of, make_store
@@ -45,6 +48,9 @@ from tracker.recorded import Recorded
 from tracker.terms import AttemptId, Digest, Durability, RunRef, Status, WriterId
 from tracker.version import VERSION
 from tracker.watch import Watch
+
+if TYPE_CHECKING:
+    from tracker.metrics import Recorder, Recorders, RunMetrics
 
 SEAL_AGAIN_S = 10.0
 """done() seals the journal unless this process sealed at one within so many seconds."""
@@ -67,6 +73,14 @@ class OpenRun(Struct, weakref=True):
     """What was recorded of the attempt: its facts, summary and inputs, as its manifest is to have them."""
     summary: dict[str, Any] = {}
     inputs: dict[str, Input] = {}
+    untold: dict[str, Any] = {}
+    """The summary of metrics that are sealed, not recorded yet."""
+    sampler: Any = None
+    """The thread that logs what the machine does, while the run runs."""
+    tee: Any = None
+    """The capture of what the process prints, while it lasts."""
+    pending: Any = None
+    """Facts on their way; who records them is told above."""
     is_running: bool = False
     was_started: bool = False
     has_folder: bool = False
@@ -91,6 +105,10 @@ class Ledger(Recorded):
         self._open_runs: weakref.WeakValueDictionary[RunRef, OpenRun] = weakref.WeakValueDictionary()
         self._running: dict[RunRef, OpenRun] = {}
         self._warned = False
+        self._recorders: Recorders | None = None
+        self._kept: set[bytes] = set()
+        self.facts_of_process: Any = None
+        """The facts that all runs of this process share here, remembered for whoever records them."""
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.root)!r})"
@@ -197,6 +215,8 @@ class Ledger(Recorded):
                 appended = self.append(lambda _: [*events])
                 for event in events:
                     self._put_manifest_of(event, appended)
+            if self._recorders is not None:
+                self._recorders.flush()
             if self._journal is not None:
                 self._journal.sync()
 
@@ -295,9 +315,57 @@ class Ledger(Recorded):
 
     def put_object(self, data: bytes) -> Digest:
         """Keep bytes under their digest, synced. Raises: StorageError."""
+        from tracker._store.objects import put_object
+
         with self._lock:
             self._ensure_store()
-            return objects.put_object(self.lookup.store_fd, data)
+            return put_object(self.lookup.store_fd, data)
+
+    def keep_objects(self, found: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep bytes under their digests, each once a process. Raises: StorageError."""
+        for name, data in found:
+            if name not in self._kept:
+                self.put_object(data)
+                self._kept.add(name)
+
+    # Metrics
+
+    def recorder(self, ref: RunRef, attempt: AttemptId | None) -> Recorder:
+        """What rows of metrics of an attempt are logged to. Raises: StorageError. Spec: spec/metrics.md."""
+        from tracker.metrics import Recorders
+
+        with self._lock:
+            if self._recorders is None:
+                journal = self._ensure_journal()
+                me = host.this_process()
+                self._recorders = Recorders(self.lookup.store_fd, journal.writer, me, VERSION)
+            assert self._watch is not None, "there is a journal"
+            self._watch.tell("rows")
+            return self._recorders.recorder(ref, attempt, began=self._last)
+
+    def read_metrics(self, ref: RunRef) -> RunMetrics:
+        """All that is logged of a run, by any process; of this one up to now. Raises: StorageError."""
+        from tracker.metrics import RunMetrics, read_warned
+
+        with self._lock:
+            if self._recorders is not None:
+                self._recorders.flush()
+            if not self.lookup.open_store():
+                return RunMetrics(ref)
+        return read_warned(self.lookup.store_fd, ref)
+
+    def finish_metrics(self, ref: RunRef) -> dict[str, Any]:
+        """Seal what was logged of a run here; its summary, empty if nothing was. Raises: StorageError."""
+        recorders = self._recorders  # close() may drop it meanwhile
+        return {} if recorders is None else dict(recorders.finish(ref))
+
+    def flush_metrics(self) -> bool:
+        """Write rows that have waited; False if no run is being logged. Raises: StorageError."""
+        recorders = self._recorders  # close() may drop it meanwhile
+        if recorders is None or not recorders.is_open:
+            return False
+        recorders.flush_due(host.now_ms())
+        return True
 
     def put_manifest(self, held: OpenRun, end: End, at: Appended) -> None:
         """Write the manifest of a committed end. A failure is a warning: `rebuild` makes it anew."""
@@ -370,6 +438,7 @@ class Ledger(Recorded):
             self._claims.settle(self.lookup.store_fd, str(self.root), writer, host.this_process())
             self._clean(ledger_fd)
             self._watch = Watch(self)
+            _close_with_worker()
         return self._journal
 
     def _clean(self, ledger_fd: int) -> None:
@@ -422,6 +491,9 @@ class Ledger(Recorded):
                 self.lookup.close_store()
                 return
             try:
+                recorders, self._recorders = self._recorders, None
+                if recorders is not None:
+                    recorders.close()
                 self._seal(self._journal)
             finally:
                 self._release_all()
@@ -459,6 +531,9 @@ class Ledger(Recorded):
         for held in self._open_runs.values():
             held.claim = None
         self._claims.forget_after_fork()
+        if self._recorders is not None:
+            self._recorders.forget_after_fork()
+            self._recorders = None
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -510,6 +585,20 @@ def _close_all() -> None:
             warnings.warn(
                 f"not sealed at exit: {error}; the journal holds the events", TrackerWarning, stacklevel=1
             )
+
+
+def _close_with_worker() -> None:
+    """Close as a worker of multiprocessing ends, too: one that was forked runs no exit handlers."""
+    global _worker_pid
+    util, process = (sys.modules.get(f"multiprocessing.{name}") for name in ("util", "process"))
+    if util is None or process is None or process.parent_process() is None or _worker_pid == os.getpid():
+        return
+    _worker_pid = os.getpid()
+    util.Finalize(None, _close_all, exitpriority=0)
+
+
+_worker_pid = 0
+"""The worker that closes as it ends: this process, or one from which it was forked."""
 
 
 def _forget_all() -> None:

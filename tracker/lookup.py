@@ -20,7 +20,8 @@ from tracker._model.fold import History, Run, Stamp, State, absorb, join, run_of
 from tracker._model.names import FORMAT, LEDGER, STORE, fold_name, run_ref, split_ref
 from tracker._model.rules import Rules
 from tracker._store import segments
-from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index, twin_of
+from tracker._store.bulk import twin_of
+from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index
 from tracker._store.relation import Relation
 from tracker._store.root import check_format, refuse_another_format
 from tracker._store.segments import Listing, SegmentFile
@@ -374,6 +375,16 @@ class Lookup:
             return self._index.row(uid, identifier, relpath)
         except (sqlite3.Error, ValueError):
             return self._ask(lambda index: index.row(uid, identifier, relpath))
+
+    def status(self, uid: str, identifier: str, relpath: str) -> str | None:
+        """The status of that row; of a run that is not recorded None. Cost: 3 µs."""
+        if self._index is None or self._is_in_memory(run_ref(relpath, identifier, uid)):
+            row = self.row(uid, identifier, relpath)
+            return None if row is None else row.status
+        try:
+            return self._index.status(uid, identifier, relpath)
+        except (sqlite3.Error, ValueError):
+            return self._ask(lambda index: index.status(uid, identifier, relpath))
 
     def _is_in_memory(self, ref: RunRef) -> bool:
         if ref in self._own_live.runs:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from tracker._codec.digest import uid_of
 from tracker._model import names
 from tracker._model.event import Rule as RuleEvent
 from tracker._model.fold import Run
+from tracker._model.policy import SealPolicy
 from tracker._model.rules import Rule, Rules, Written
 from tracker._store.index import Filter
 from tracker._store.relation import SeenRow
@@ -26,21 +27,20 @@ from tracker._store.root import make_folder_at
 from tracker.errors import AmbiguousError, DamagedError, NameRefusedError, NotFoundError
 from tracker.ledger import Ledger, open_ledger
 from tracker.liveness import as_seen, find_as_seen
-from tracker.mapping import Executor, Function, Outcome, Progress, run_all
-from tracker.merge import MergeReport, merge
+from tracker.repeating import asked_repeat, narrowed
 from tracker.ruling import ruling_of
-from tracker.runs.collection import Runs
-from tracker.runs.past import PastProject
-from tracker.runs.rows import select_runs
-from tracker.runs.source import Present
-from tracker.runs.times import parse_time
-from tracker.runs.union import Union
 from tracker.session import Session
-from tracker.session.place import Place
-from tracker.sweep import Sweep
-from tracker.terms import Durability, ExistingRun, Status, StorageMode, Uid
-from tracker.why import Why, explain
+from tracker.session.place import Place, Settings
+from tracker.terms import Capture, Durability, ExistingRun, Seal, Status, StorageMode, Uid
 
+if TYPE_CHECKING:  # a look-up needs none of these rooms: each is loaded by the method that does
+    from tracker.mapping import Executor, Function, Outcome, Progress
+    from tracker.merge import MergeReport
+    from tracker.runs import PastProject, Runs, Union
+    from tracker.sweep import Sweep
+    from tracker.why import Why
+
+_OFF = ("off", "0", "no", "false")
 _NO_PARAMS = Written(b"{}", None)
 
 
@@ -51,6 +51,11 @@ class Project:
 
     `rules` are those that the program was written for; they must be the store's, and are recorded with the
     first run of a new one. None leaves the rules to the store. Spec: spec/rules.md.
+
+    When an attempt ends, its files are sealed by `seal`: with their digests, of those above `seal_max_bytes`
+    the size alone. With `provenance` a start records what the run ran in: code, environment, command; the
+    environment variable TRACKER_PROVENANCE=off switches that off too. With
+    `capture` "tee" what it prints is kept among its files. Spec: spec/sealing.md; spec/provenance.md.
 
     Raises: NameRefusedError for a root that is a file or that an enclosing store uses as a namespace, and
     for a relpath that is not portable; RuleError for rules that contradict each other.
@@ -65,12 +70,21 @@ class Project:
         *,
         durability: Durability = Durability.FULL,
         rules: Iterable[Rule] | None = None,
+        seal: Seal = Seal.DIGEST,
+        seal_max_bytes: int | None = None,
+        provenance: bool = True,
+        capture: Capture = Capture.NONE,
     ) -> None:
         self._root = Path(os.path.abspath(os.fspath(root)))
         self._relpath = names.check_relpath(relpath)
         self._storage_mode = StorageMode(storage_mode)
         self._existing_run = ExistingRun(existing_run_strategy)
-        self._durability = Durability(durability)
+        self._settings = Settings(
+            Durability(durability),
+            SealPolicy(Seal(seal), seal_max_bytes),
+            provenance and os.environ.get("TRACKER_PROVENANCE", "on").lower() not in _OFF,
+            Capture(capture),
+        )
         _check_root(self._root)
         _refuse_inner_roots(self._root, self._relpath)
         self._ledger = open_ledger(self._root)
@@ -120,10 +134,9 @@ class Project:
         if not below:
             raise NameRefusedError("namespace", str(name), "is empty", "name the folder below this one")
         relpath = f"{self._relpath}/{below}" if self._relpath else below
-        return type(self)(
-            self._root, relpath, self._storage_mode, self._existing_run, durability=self._durability,
-            rules=self._stated,
-        )  # fmt: skip
+        project = type(self)(self._root, relpath, self._storage_mode, self._existing_run, rules=self._stated)
+        project._settings = self._settings
+        return project
 
     def session(
         self,
@@ -143,12 +156,24 @@ class Project:
         names.check_identifier(identifier)
         strategy = self._existing_run if existing_run_strategy is None else ExistingRun(existing_run_strategy)
         mode = self._storage_mode if storage_mode is None else StorageMode(storage_mode)
+        is_new = params is None or strategy is ExistingRun.NEW
+        repeat = self._repeat_asked_for(identifier, params, is_new=is_new)
+        if repeat is not None:
+            return repeat
         if params is not None and strategy is ExistingRun.RESUME:
             return self._resumed(identifier, params, self._rules(), mode)
         written = _NO_PARAMS if params is None else _written(params, self._rules())
         key = None if params is None else uid_of(written.text)
         text = canonical_with_repeat(written.text, os.urandom(8).hex())
         return self._handle(identifier, uid_of(text), key, text, mode, written.ignored)
+
+    def _repeat_asked_for(self, identifier: str, params: Any, *, is_new: bool = False) -> Session | None:
+        """The repeat, if this process was started to repeat this run. Spec: spec/rerun.md section 3."""
+        asked = asked_repeat()
+        if asked is None:
+            return None
+        place = asked.place(self._relpath, identifier, params, self._settings, is_new=is_new)
+        return None if place is None else Session(open_ledger(place.root), place)
 
     def _resumed(self, identifier: str, params: Any, rules: Rules, mode: StorageMode) -> Session:
         written = _written(params, rules)
@@ -189,7 +214,7 @@ class Project:
         ignored: str | None = None,
     ) -> Session:
         place = Place(
-            self._root, self._relpath, identifier, uid, key, text, mode, self._durability,
+            self._root, self._relpath, identifier, uid, key, text, mode, self._settings,
             ignored=ignored, founding=self._founding(),
         )  # fmt: skip
         return Session(self._ledger, place)
@@ -200,7 +225,7 @@ class Project:
             raise _unknown_params(run.ref, self._root)
         place = Place(
             self._root, run.relpath, run.identifier, run.uid, run.key, run.params.encode(),
-            _mode(run.mode, self._storage_mode), self._durability, makes_folders=not reads, ignored=ignored,
+            _mode(run.mode, self._storage_mode), self._settings, makes_folders=not reads, ignored=ignored,
         )  # fmt: skip
         return Session(self._ledger, place)
 
@@ -220,6 +245,10 @@ class Project:
         Raises: QueryError, which says where in the text and what was expected.
         Cost: none before it is used; then 0.7 µs a run of the store. Spec: docs/queries.md.
         """
+        from tracker.runs import Runs
+        from tracker.runs.rows import select_runs
+        from tracker.runs.source import Present
+
         selection = select_runs(where, relpath=self._relpath, sort=sort, limit=limit, removed=removed)
         return Runs(Present(self._ledger), self._of_row, selection)
 
@@ -230,11 +259,17 @@ class Project:
 
         Raises: ValueError for what is no time. Spec: docs/queries.md section 9.
         """
+        from tracker.runs import PastProject
+        from tracker.runs.times import parse_time
+
         return PastProject(self._ledger, self._relpath, parse_time(time))
 
     @staticmethod
     def union(projects: Iterable[Project]) -> Union:
         """Several namespaces, of any stores, asked as one; to read. Spec: docs/queries.md section 8."""
+        from tracker.runs import Union
+        from tracker.runs.source import Present
+
         return Union([(Present(project._ledger), project._relpath) for project in projects])
 
     def _of_row(self, row: SeenRow) -> Session:
@@ -244,7 +279,7 @@ class Project:
         place = Place(
             self._root, row.relpath, row.identifier, Uid(row.uid),
             None if row.key is None else Uid(row.key), row.params.encode(),
-            _mode(row.mode, self._storage_mode), self._durability, makes_folders=False,
+            _mode(row.mode, self._storage_mode), self._settings, makes_folders=False,
         )  # fmt: skip
         return Session(self._ledger, place)
 
@@ -262,7 +297,10 @@ class Project:
         Raises: ParamsError, whose path names the config; ValueError for another `retry`.
         Spec: spec/claims.md section 7.
         """
+        from tracker.sweep import Sweep
+
         names.check_identifier(identifier)
+        configs = narrowed(self._relpath, identifier, configs)
         session_of = partial(self._resume, identifier)
         return Sweep(session_of, configs, retry=retry, wait=wait, uid_of=self.uid)
 
@@ -284,7 +322,10 @@ class Project:
 
         Raises: ParamsError before anything is made. Cost: 20 µs for a config that is done.
         """
+        from tracker.mapping import run_all
+
         name = names.check_identifier(getattr(fn, "__name__", "") if identifier is None else identifier)
+        configs = narrowed(self._relpath, name, configs)
         session_of = partial(self._resume, name)
         return run_all(
             session_of, fn, configs, executor=executor, retry=retry, progress=progress, uid_of=self.uid
@@ -299,6 +340,8 @@ class Project:
         Raises: NotFoundError, NameRefusedError, VersionError, DamagedError; StorageError.
         Spec: spec/merge.md.
         """
+        from tracker.merge import merge
+
         return merge(self._ledger, source, dry_run=dry_run)
 
     def uid(self, params: Any) -> Uid:
@@ -316,6 +359,9 @@ class Project:
         What is the same the store's rules say too. Raises: ParamsError; RuleError.
         """
         names.check_identifier(identifier)
+        repeat = self._repeat_asked_for(identifier, params)
+        if repeat is not None:
+            return repeat.is_done()
         rules = self._rules()
         uid = uid_of(_written(params, rules).text)
         if self._ledger.is_done(uid, identifier, self._relpath):
@@ -331,6 +377,9 @@ class Project:
 
         Raises: NotFoundError; AmbiguousError, which names the candidates.
         """
+        repeat = None if identifier is None or params is None else self._repeat_asked_for(identifier, params)
+        if repeat is not None and repeat.run is not None:
+            return repeat
         found = self.find(identifier, params=params, uid=uid)
         key = None if params is None else self.uid(params)
         what = _wanted(identifier, key, uid)
@@ -349,6 +398,8 @@ class Project:
 
         Raises: ParamsError; RuleError. Cost: 20 µs for each of at most 20,000 runs that are compared.
         """
+        from tracker.why import explain
+
         if identifier is not None:
             names.check_identifier(identifier)
         return explain(self._ledger, self._relpath, identifier, canonical(params), self._rules())

@@ -49,11 +49,11 @@ def _iter_live(ledger: Ledger) -> Iterator[LiveRow]:
 
 def row_of(ledger: Ledger, run: Run) -> SeenRow:
     """A run as queries see it."""
-    attempts, by, started_ms, ended_ms, tags, summary = facts_of(run)
+    attempts, by, started_ms, ended_ms, tags, summary, *rest = facts_of(run)
     opened = None if by is None else ledger.lookup.opened_by(by)
     return SeenRow(
         run.uid, run.identifier, run.relpath, run.key, str(run.status), run.mode, run.params,
         run.first[0] >> 16, started_ms, ended_ms,
         None if opened is None else opened.host, None if opened is None else opened.user,
-        tags, summary, attempts, int(run.removed),
+        tags, summary, attempts, int(run.removed), *rest,
     )  # fmt: skip

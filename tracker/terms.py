@@ -53,3 +53,18 @@ class Durability(enum.StrEnum):
     FULL = "full"
     LEDGER = "ledger"
     OFF = "off"
+
+
+class Capture(enum.StrEnum):
+    """Whether what a run prints is kept among its files. Spec: spec/output.md."""
+
+    NONE = "none"
+    TEE = "tee"
+
+
+class Seal(enum.StrEnum):
+    """What of a run's files is recorded when an attempt ends. Spec: spec/sealing.md section 2."""
+
+    DIGEST = "digest"
+    SIZE = "size"
+    NONE = "none"

@@ -1,6 +1,8 @@
-"""The thread beside a ledger: seals what lies unsealed, renews claims, records that a signal came.
+"""The thread beside a ledger: seals what lies unsealed, renews claims, writes rows of metrics that wait,
+records that a signal came.
 
-It sleeps between; an idle process is woken once a minute. It holds its ledger weakly.
+It sleeps between; an idle process is woken once a minute, one that logs metrics every 5 s. It holds its
+ledger weakly.
 
 Spec: spec/log.md section 5; spec/claims.md sections 5 and 6.
 """
@@ -8,6 +10,7 @@ Spec: spec/log.md section 5; spec/claims.md sections 5 and 6.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -24,7 +27,10 @@ SEAL_S = (300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 19200.0, 21600.0)
 GRACE_S = 0.1
 """So long the main thread has, after a signal, to record itself how its runs ended."""
 
-Word = Literal["stop", "signal"]
+FLUSH_S = 5.0
+"""So long rows of metrics may wait in memory while somebody logs."""
+
+Word = Literal["stop", "signal", "rows"]
 
 
 class Watched(Protocol):
@@ -33,6 +39,7 @@ class Watched(Protocol):
     def seal(self) -> None: ...
     def renew_claims(self) -> None: ...
     def record_signal(self) -> None: ...
+    def flush_metrics(self) -> bool: ...
 
 
 class Watch:
@@ -53,9 +60,9 @@ class Watch:
 def _keep(of: weakref.ref[Watched], words: queue.SimpleQueue[Word]) -> None:
     waits = _forever(SEAL_S)
     now = time.monotonic()
-    seal_s, renew_s = now + next(waits), now + claiming.RENEW_S
+    seal_s, renew_s, flush_s = now + next(waits), now + claiming.RENEW_S, math.inf
     while True:
-        word = _next_word(words, min(seal_s, renew_s) - time.monotonic())
+        word = _next_word(words, min(seal_s, renew_s, flush_s) - time.monotonic())
         if word == "signal":
             time.sleep(GRACE_S)
         ledger = of()
@@ -65,6 +72,12 @@ def _keep(of: weakref.ref[Watched], words: queue.SimpleQueue[Word]) -> None:
         with contextlib.suppress(StorageError):  # the next commit or the exit meets it again, and tells
             if word == "signal":
                 ledger.record_signal()
+            if word == "rows" and flush_s == math.inf:
+                flush_s = now + FLUSH_S
+            if now >= flush_s:
+                flush_s = now + FLUSH_S  # a refusal leaves the rows for the next time
+                if not ledger.flush_metrics():
+                    flush_s = math.inf
             if now >= renew_s:
                 renew_s = now + claiming.RENEW_S
                 ledger.renew_claims()

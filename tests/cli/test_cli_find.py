@@ -64,6 +64,18 @@ def test_an_unknown_key_is_told_with_the_likely_one(command: list[str], store: P
     assert call("-C", store, *command, "lr > 99").err == ""
 
 
+def test_what_is_known_of_every_run_is_told_from_params_of_its_name(store: Path, call: Call) -> None:
+    Project(store).session("train", {"name": "resnet"}).done()
+
+    told = call("-C", store, "ls", "name == 'resnet' or comit == 'c0ffee' or status == 'lost'")
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "'name' (column 1) is no param; did you mean 'params.name'?",
+        "no run has the key 'comit' (column 21); did you mean 'commit'?",
+    ]
+    assert len(call("-C", store, "ls", "params.name == 'resnet'").rows) == 1
+
+
 def test_a_query_that_cannot_be_read_has_a_caret_below_its_place(store: Path, call: Call) -> None:
     told = call("-C", store, "ls", "ü == 1 and lr = 0.1")
     first, query, caret = told.err.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import tracker
 from tracker import TrackerWarning
 from tracker.cli import main
 from tracker.cli.complaints import EXIT_CODES, Exit, complain, exit_code, text_of, warnings_as_lines
-from tracker.cli.program import COMMANDS, make_parser
+from tracker.cli.program import COMMANDS, GROUPS, command_of, make_parser
 from tracker.errors import DamagedError, NotFoundError, StorageError, VersionError
 
-NAMES = [entry.name for entry in COMMANDS]
+NAMES = list(COMMANDS)
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
@@ -34,8 +35,26 @@ def test_these_are_the_commands() -> None:
     assert set(subparsers()) == {
         "find", "diff", "schema", "export", "groupby", "sql", "view", "status",
         "ls", "show", "log", "params", "path", "hash", "todo", "rm", "restore", "gc",
-        "verify", "repair", "rebuild", "merge", "pack", "unpack", "doctor", "demo", "rule", "why",
+        "verify", "repair", "rebuild", "merge", "pack", "unpack", "bundle", "doctor", "demo", "rule", "why",
+        "metrics", "logs", "files", "get", "lineage", "tag", "untag", "note", "name", "parent", "rerun",
+        "drift",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_stands_in_its_room_by_its_own_name(name: str) -> None:
+    assert command_of(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_says_the_same_with_the_others_beside_it_and_without(name: str) -> None:
+    (alone,) = (
+        action.choices.values()
+        for action in make_parser([name])._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+
+    assert [parser.format_help() for parser in alone] == [subparsers()[name].format_help()]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,18 +75,31 @@ def test_help_fits_in_eighty_columns(name: str, call: Call, monkeypatch: pytest.
     assert long == []
 
 
+SHELL = ("|", "||", "&&", "<(", ")", ">", "<", "&")
+
+
+def words_of(line: str) -> list[str]:
+    """As a shell splits a line; signs of its own stand alone. An example may end inside quotes."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="()<>|&")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words = []
+    try:
+        words += lexer
+    except ValueError:  # a quote of the words around the example
+        return line.replace(")", " ").replace('"', " ").split()
+    return words
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_example_in_a_help_is_parsed(name: str) -> None:
     """Up to the first sign of the shell: the words behind `tracker` are a command line."""
-    entry = next(entry for entry in COMMANDS if entry.name == name)
-    lines = [
-        line.strip() for line in entry.details.splitlines() if "tracker " in line and line.startswith("  ")
-    ]
+    details = command_of(name).details.splitlines()
+    lines = [line.strip() for line in details if "tracker " in line and line.startswith("  ")]
 
     assert lines
     for line in lines:
-        words = line.partition("tracker ")[2].replace(")", " ").replace('"', " ").split()
-        stop = next((i for i, word in enumerate(words) if word in ("|", "&&", "<(")), len(words))
+        words = words_of(line.partition("tracker ")[2])
+        stop = next((i for i, word in enumerate(words) if word in SHELL), len(words))
         assert make_parser().parse_args(words[:stop]).run_command
 
 
@@ -77,6 +109,18 @@ def test_the_help_lists_commands_and_exit_codes(call: Call) -> None:
     assert all(f"    {name} " in shown for name in NAMES)
     assert all(f"  {int(code):<5}" in EXIT_CODES for code in Exit)
     assert EXIT_CODES in shown
+
+
+def test_the_help_has_the_commands_in_their_groups(call: Call) -> None:
+    lines = call("--help").out.partition("\ncommands:\n")[2].partition("\nexit codes:")[0].splitlines()
+    shown: dict[str, list[str]] = {}
+    for line in lines:
+        if line.startswith("  ") and line.endswith(":"):
+            names = shown[line.strip(" :")] = []
+        elif line.startswith("    ") and line[4] != " ":
+            names.append(line.split()[0])
+
+    assert shown == {heading: list(group) for heading, group in GROUPS.items()}
 
 
 def test_without_a_command_the_help_is_an_error(call: Call) -> None:
@@ -186,6 +230,20 @@ def test_a_command_on_a_pipe_imports_neither_rich_nor_numpy(store: Path) -> None
     done = subprocess.run(line, capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("before", [[], ["--json"], ["-C", "{store}"], ["--json", "-C{store}"]], ids=" ".join)
+def test_a_call_loads_the_room_of_its_command_and_no_other(before: list[str], store: Path) -> None:
+    code = (
+        "import sys; from tracker.cli import main; code = main(sys.argv[1:]); "
+        "print(code, sorted(name for name in sys.modules if name.startswith('tracker.cli.')))"
+    )
+    words = [word.format(store=store) for word in before]
+    line = [sys.executable, "-c", code, *words, "hash", str(next(store.rglob("params.json")))]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    loaded = {"command", "complaints", "hashing", "program", "screen", "selection", "table", "words"}
+
+    assert done.stdout.splitlines()[-1] == f"0 {sorted(f'tracker.cli.{name}' for name in loaded)}"
 
 
 # Errors

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from cli_sessions import ONE, TENTH, Call, fill
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tracker import Durability, Project
+from tracker.cli.table import Columns, fit_columns, width_of
 from tracker.progress import Bar
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -34,10 +38,10 @@ def test_ls_is_a_table_with_short_uids_and_ages(
     lines = seen(told.out).splitlines()
 
     assert told.code == 0
-    assert lines[0].split() == ["run", "identifier", "namespace", "status", "created", "params"]
+    assert lines[0].split() == ["run", "identifier", "namespace", "status", "created", "lr"]
     assert len(lines) == 7
     assert lines[1].split()[:4] == [TENTH[:8], "train", ".", "done"]
-    assert lines[1].endswith('{"lr":0.1}')
+    assert [line.split()[-1] for line in lines[1:]] == ["0.1", "2.0", "0.1", "1", "0.1", "3.0"]
     assert re.search(r"now|\d+ s ago", lines[1])
     assert all(len(line) <= 100 for line in lines)
     starts = {
@@ -77,21 +81,89 @@ def test_no_color_means_no_escape_at_all(
 
 
 @pytest.mark.parametrize("blocked", BLOCKED, ids=["rich", "plain"])
-def test_only_the_last_column_is_cut_to_the_width(
-    blocked: bool, store: Path, on_terminal: Call, without_rich: str
+def test_a_table_is_cut_to_the_width_and_keeps_its_uids(
+    blocked: bool, store: Path, on_terminal: Call, spawn: Call, without_rich: str
 ) -> None:
     told = on_terminal("-C", store, "log", columns=72, **environ_of(blocked, without_rich))
     lines = seen(told.out).splitlines()
 
     assert max(map(len, lines)) <= 72
-    assert any(line.endswith("…") for line in lines)
-    assert sum(TENTH[:8] in line.split() for line in lines) == 6
+    assert any("…" in line for line in lines)
+    piped = sum(TENTH in row for row in spawn("-C", store, "log").rows)
+    assert sum(TENTH[:8] in line.split() for line in lines) == piped >= 6
 
 
 def test_namespaces_have_a_column_where_there_are_any(store: Path, on_terminal: Call) -> None:
     told = on_terminal("-C", store, "ls", "--identifier", "eval")
 
     assert "namespace" not in told.out
+
+
+def many(root: Path) -> None:
+    project = Project(root, durability=Durability.OFF, provenance=False)
+    for lr in (0.1, 0.01):
+        for name in ("resnet", "vit"):
+            fixed = {"data": "iris", "layers": [64, 64], "text": "x" * 40 + name}
+            project.session("train", {"lr": lr, "model": {"name": name}, **fixed}).start().done()
+    project.ledger.close()
+
+
+def test_ls_shows_the_params_in_which_the_runs_differ(tmp_path: Path, on_terminal: Call) -> None:
+    many(tmp_path)
+    lines = seen(on_terminal("-C", tmp_path, "ls", columns=130).out).splitlines()
+
+    assert lines[0].split()[3:] == ["created", "lr", "model.name", "text"]
+    assert [line.split()[-3:-1] for line in lines[1:]] == [
+        ["0.1", "resnet"], ["0.1", "vit"], ["0.01", "resnet"], ["0.01", "vit"],
+    ]  # fmt: skip
+
+
+def test_params_without_room_for_a_column_stand_in_the_last_one(tmp_path: Path, on_terminal: Call) -> None:
+    many(tmp_path)
+    lines = seen(on_terminal("-C", tmp_path, "ls", columns=90).out).splitlines()
+
+    assert lines[0].split()[3:] == ["created", "lr", "model.name", "more"]
+    assert all(" text=xxxxx" in line for line in lines[1:])
+    assert all(len(line) <= 90 for line in lines)
+
+
+def test_of_one_run_ls_shows_every_param(tmp_path: Path, on_terminal: Call) -> None:
+    many(tmp_path)
+    told = seen(on_terminal("-C", tmp_path, "ls", "--limit", "1", columns=200).out).splitlines()
+
+    assert told[0].split()[4:] == ["data", "layers", "lr", "model.name", "text"]
+    assert told[1].split()[-5:-1] == ["iris", "[64,64]", "0.1", "resnet"]
+
+
+def test_a_pipe_gets_the_params_as_they_were_recorded(tmp_path: Path, spawn: Call) -> None:
+    many(tmp_path)
+
+    assert [json.loads(row[5])["lr"] for row in spawn("-C", tmp_path, "ls").rows] == [0.1, 0.1, 0.01, 0.01]
+
+
+@given(
+    names=st.lists(st.text("abcé", min_size=1, max_size=30), max_size=6, unique=True),
+    cells=st.lists(st.lists(st.text("01日", max_size=30), min_size=6, max_size=6), min_size=1, max_size=3),
+    width=st.integers(20, 120),
+)
+def test_columns_fit_the_width_and_lose_no_value(
+    names: list[str], cells: list[list[str]], width: int
+) -> None:
+    first = Columns(["run"], [["12345678"] for _ in cells])
+    others = Columns(names, [row[: len(names)] for row in cells])
+    got = fit_columns(first, others, width)
+
+    kept = [name for name in got.headings[1:] if name in names]
+    rest = [name for name in names if name not in kept]
+    assert kept == [name for name in names if name in kept]
+    assert len(got.headings) == 1 + len(kept) + bool(rest)
+    for row, all_of_it in zip(got.rows, others.rows, strict=True):
+        told = dict(zip(names, all_of_it, strict=True))
+        assert list(row[1 : 1 + len(kept)]) == [told[name] for name in kept]
+        if rest:
+            assert row[-1] == " ".join(f"{name}={told[name]}" for name in rest if told[name])
+    columns = list(zip(got.headings, *got.rows, strict=True))[: 1 + len(kept)]
+    assert sum(max(map(width_of, column)) + 2 for column in columns) - 2 <= width
 
 
 def test_an_empty_answer_is_a_word(store: Path, on_terminal: Call) -> None:

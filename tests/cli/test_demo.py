@@ -16,7 +16,7 @@ import pytest
 import tracker
 from tracker import Project
 from tracker.cli.demo import KILLED_RUN, grid, iter_tree, list_runs, run_demo, run_pass
-from tracker.cli.iris import Network, load_flowers, split_flowers
+from tracker.cli.iris import TABLE, Network, load_flowers, split_flowers
 
 # Means in cm as Fisher prints them (1936, table II), in the order of the columns.
 FISHERS_MEANS = {
@@ -110,9 +110,73 @@ def test_every_config_is_done_with_its_files_but_the_one_that_must_fail(
 
     assert (statuses.count("done"), statuses.count("error")) == (12, 1)
     for session in Project(root).find(status=tracker.Status.DONE):
-        assert sorted(session.files) == ["loss.csv", "metrics.json", "model.json"]
+        assert sorted(session.files) == ["loss.csv", "metrics.json", "model.json", "output.log"]
     accuracies = [run["accuracy"] for run in facts["runs"] if run["status"] == "done"]
     assert min(accuracies) > 0.7 and max(accuracies) >= 0.95
+
+
+def test_what_was_logged_is_what_the_file_of_losses_says(told: tuple[Path, dict[str, Any]]) -> None:
+    root, facts = told
+    for session in Project(root).find(status=tracker.Status.DONE):
+        written = [float(line.split(",")[1]) for line in session.files["loss.csv"].read_text().splitlines()]
+        logged = session.metrics("loss")
+        assert list(logged.values) == written
+        assert list(logged.steps) == list(range(60))
+        assert session.summary["loss"]["min"] == min(written)
+        assert session.metrics("accuracy").values[-1] == loads(session.files["metrics.json"])["accuracy"]
+    diverged = next(run for run in facts["runs"] if run["status"] == "error")
+    assert Project(root).get(uid=diverged["uid"]).metrics("loss").steps[0] == 0
+
+
+def loads(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_the_run_with_the_least_loss_alone_is_tagged(told: tuple[Path, dict[str, Any]]) -> None:
+    root, facts = told
+    done = [run for run in facts["runs"] if run["status"] == "done"]
+
+    assert facts["best"] == min(done, key=lambda run: run["loss"])["uid"]
+    assert [session.uid for session in Project(root).runs("'best' in tags")] == [facts["best"]]
+
+
+def test_what_a_run_printed_is_kept_and_the_flowers_are_its_input(told: tuple[Path, dict[str, Any]]) -> None:
+    root, facts = told
+    best = Project(root).get(uid=facts["best"])
+    lines = best.files["output.log"].read_text().splitlines()
+
+    assert [line.partition(":")[0] for line in lines] == [f"epoch {n} of 60" for n in range(10, 61, 10)]
+    assert best.inputs["iris.csv"].size == TABLE.stat().st_size
+
+
+@pytest.mark.parametrize("which", ["best", "killed", "failed"])
+def test_a_run_that_is_executed_again_leaves_the_same_bytes(
+    which: str, told: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """As `tracker rerun --check` tells, and as the bytes themselves do. What the killed attempt printed is in
+    the output of its run too."""
+    root = shutil.copytree(told[0], tmp_path / "tracker-demo")
+    uid = {
+        "best": told[1]["best"],
+        "killed": told[1]["passes"][0]["killed_in"],
+        "failed": next(run["uid"] for run in told[1]["runs"] if run["status"] == "error"),
+    }[which]
+    line = [sys.executable, "-m", "tracker", "-C", str(root), "rerun", uid, "--check", "--json"]
+    line += ["--ignore", "output.log"] if which == "killed" else []
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    outcome = json.loads(done.stdout)
+
+    assert (done.returncode, outcome["reproducible"]) == (0, True), done.stderr
+    files = set(Project(root).get(uid=uid).files) - set(outcome["files"]["ignored"])
+    assert sorted(outcome["files"]["same"]) == sorted(files) and len(files) >= 2
+    for name in files:
+        here = Path(root, uid, f"train_{name}").read_bytes()
+        again = Path(root, outcome["repeat"].rpartition("/")[2], f"train_{name}").read_bytes()
+        assert again == here
+    drift = subprocess.run([*line[:5], "drift"], capture_output=True, text=True, timeout=120)
+    assert (drift.returncode, drift.stdout != "") == ((1, True) if which == "killed" else (0, False))
+    assert run_demo(root, json=True, out=io.StringIO()) == 0  # a repeat is no stranger
 
 
 def test_every_params_file_hashes_to_the_uid_of_its_run(told: tuple[Path, dict[str, Any]]) -> None:
@@ -164,7 +228,9 @@ def test_the_text_shows_the_passes_the_tree_and_the_table(
     text = out.getvalue()
     assert (tmp_path / "tracker-demo" / ".tracker").is_dir()
     assert f"killed (SIGKILL) in the middle of run {tracker.uid(grid()[KILLED_RUN])[:8]}" in text
+    assert all(f"│   ├── {name}/" in text for name in ("ledger", "manifests", "metrics"))
     assert "├── .tracker/" in text and "│   ├── FORMAT" in text
+    assert "\n$ tracker -C tracker-demo metrics @best:loss\n" in text and "█" in text and "┤⡇" in text
     assert text.count("  done ") == 12 and text.count("  error") == 1
     assert str(tmp_path) not in text
 

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import reference
 from blake3 import blake3
 from disk import Disk
 
 from tracker import Durability, Project, Session
+from tracker.provenance import capture
 
 OUTPUT = b"bytes of the run"
 DEAD_AT_ONCE = 50
@@ -41,7 +43,7 @@ class Scene:
         self.root = root
         self.dead = dead
         self.disk = disk
-        self.project = Project(root, durability=durability)
+        self.project = Project(root, durability=durability, provenance=False)
         self.steps: list[Step] = []
         self.promises: dict[str, Promise] = {}
 
@@ -111,7 +113,8 @@ import os, sys
 from tracker import Durability, Project
 
 for root in sys.argv[1:]:
-    Project(root, durability=Durability.OFF).session("train", params={"name": "dead"}).start()
+    project = Project(root, durability=Durability.OFF, provenance=False)
+    project.session("train", params={"name": "dead"}).start()
 os._exit(0)
 """
 
@@ -214,6 +217,50 @@ def attach(scene: Scene) -> None:
     scene.then_has_file(session.done, session, "done")
 
 
+def facts(scene: Scene) -> None:
+    """A run whose facts name objects that are not there yet; they are an extra, and refuse nothing."""
+    capture.begin().wait(60)
+    scene.before()
+    scene.project = Project(scene.root, durability=Durability.FULL)
+    session = scene.project.session("train", params={"name": "now", "seed": 1})
+    scene.then_is_known(session.start, session)
+    scene.then_is(session.done, session, "done")
+
+
+def metrics(scene: Scene) -> None:
+    """Rows that were flushed are there for whoever reads the files, and the summary of all with the end."""
+    scene.before()
+    session = scene.run()
+    session.log(loss=0.5)
+    scene.then(session.flush, "rows", lambda _: _rows_of(scene.root, session) >= 1)
+    scene.then(lambda: session.log(loss=0.25))
+    scene.then_has_file(session.done, session, "done")
+    scene.then(lambda: None, "rows", lambda _: _rows_of(scene.root, session) == 2)
+    scene.then(lambda: None, "summary", lambda runs: runs[session.ref]["summary"]["loss"]["count"] == 2)
+
+
+def _rows_of(root: Path, session: Session) -> int:
+    curves, _ = reference.metrics(root, session.ref)
+    return sum(len(curve["rows"]) for curve in curves.values())
+
+
+def save_and_use(scene: Scene) -> None:
+    scene.before()
+    outside = scene.root.parent / "input.bin"
+    outside.write_bytes(OUTPUT)
+    session = scene.run()
+    scene.then(lambda: session.save("kept", OUTPUT))
+    scene.then(lambda: session.use(outside))
+    scene.then_has_file(session.done, session, "done")
+
+
+def marks(scene: Scene) -> None:
+    scene.before()
+    session = scene.project.session("train", params={"name": "now"})
+    scene.then(lambda: session.tag("paper"), session.ref, lambda runs: runs[session.ref]["tags"] == ["paper"])
+    scene.then(lambda: session.note("odd"), "note", lambda runs: "odd" in runs[session.ref]["notes"])
+
+
 def close(scene: Scene) -> None:
     scene.before()
     scene.run().done()
@@ -226,5 +273,6 @@ SCENES: dict[str, tuple[Callable[[Scene], None], Durability]] = {
     **{scene.__name__: (scene, Durability.FULL) for scene in (after_a_death, done_without_start)},
     **{scene.__name__: (scene, Durability.FULL) for scene in (done_that_seals, error, interrupt, attach)},
     **{scene.__name__: (scene, Durability.OFF) for scene in (claim, take_over)},
-    **{scene.__name__: (scene, Durability.OFF) for scene in (seal, put_object, close)},
+    **{scene.__name__: (scene, Durability.OFF) for scene in (seal, put_object, close, metrics)},
+    **{scene.__name__: (scene, Durability.FULL) for scene in (facts, save_and_use, marks)},
 }

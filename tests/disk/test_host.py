@@ -174,7 +174,7 @@ STAT_TAIL = b"S 1 2 2 0 -1 4194304 96 0 0 0 0 0 0 0 20 0 1 0 %d 2867200 239 1844
 def test_the_name_of_a_program_cannot_disturb_its_stat(comm, start):
     data = b"42 (" + comm + b") " + STAT_TAIL % start
 
-    assert host.parse_process_stat(data) == ("S", start)
+    assert host.parse_process_stat(data) == host.ProcessStat("S", start)
 
 
 @given(st.binary())

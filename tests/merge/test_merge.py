@@ -319,7 +319,7 @@ def test_damage_on_both_sides_leaves_the_longer_good_prefix_everywhere(pair, ref
 @pytest.mark.parametrize("glob", ["manifests/*/*.json", "objects/*/*"])
 def test_a_manifest_or_object_that_is_damaged_here_is_mended_and_kept(glob, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
-    project = Project(b)
+    project = Project(b, provenance=False)
     with pytest.raises(ValueError, match="wrong"), project.session("train", {"n": 1}):
         raise ValueError("wrong")
     project.ledger.close()
@@ -338,7 +338,7 @@ def test_a_manifest_or_object_that_is_damaged_here_is_mended_and_kept(glob, tmp_
 @pytest.mark.parametrize("glob", ["manifests/*/*.json", "objects/*/*"])
 def test_a_manifest_or_object_that_is_damaged_in_src_is_reported_and_not_taken(glob, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
-    project = Project(b)
+    project = Project(b, provenance=False)
     with pytest.raises(ValueError, match="wrong"), project.session("train", {"n": 1}):
         raise ValueError("wrong")
     project.ledger.close()

@@ -14,14 +14,15 @@ from tracker.query import Compiled
 COLUMNS = (
     *("uid text", "identifier text", "relpath text", "key text", "status text", "mode text", "params text"),
     *("created_ms integer", "started_ms integer", "ended_ms integer", "host text", "user text", "tags text"),
-    *("summary text", "attempts integer"),
+    *("summary text", "attempts integer", "name text", "parent text", "commit_id text", "dirty integer"),
 )
 
 _TOKEN = re.compile(r"'[^']*'|[\w.]+|[^\w\s]")
 _KNOWN = """
 case when then else end and or not in is null like exists select from where as limit 0 1 1000.0 ? ( ) ,
 = < > / - coalesce json_type json_extract json_each substr instr params summary tags status identifier
-relpath uid key mode host user attempts created_ms started_ms ended_ms item item.type item.value
+relpath uid key mode host user name parent commit_id dirty attempts created_ms started_ms ended_ms
+item item.type item.value
 'integer' 'real' 'text' 'true' 'false' 'null' 'array' 'object' '$' '[]'
 """
 _WORDS = set(_KNOWN.split())
@@ -51,6 +52,8 @@ def row_of(run: dict[str, Any]) -> tuple[Any, ...]:
         ),
         *(run["first"][0] >> 16, attempt["started"], attempt["ended"], run["host"], run["user"]),
         *(reference.json_text(run["tags"]), reference.json_text(run["summary"]), len(run["attempts"])),
+        *(run.get("name"), run.get("parent"), attempt.get("facts", {}).get("commit")),
+        attempt.get("facts", {}).get("dirty"),
     )
 
 

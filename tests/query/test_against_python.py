@@ -96,6 +96,9 @@ COLUMN_TEXTS = {
     "mode": ["prefix", "subfolder"],
     "host": ["node1", "node2", "a"],
     "user": ["ann", "bob", "A"],
+    "name": ["best", "it's", "", "é"],
+    "parent": ["train/00", "train/01"],
+    "commit": ["c0ffee", "c0", "dead"],
 }
 
 
@@ -113,7 +116,12 @@ def make_run(rng: random.Random, number: int) -> Run:
     summary = {key: any_value(rng, 2) for key in rng.sample(KEYS, rng.randint(0, 12))}
     for key in rng.sample(KEYS, 5):
         summary[key] = {"last": rng.choice([*SCALARS, [1, "a"]]), "min": rng.choice(NUMBERS)}
-    started = rng.choice([*STAMPS, None])
+    facts = {"commit": rng.choice(COLUMN_TEXTS["commit"]), "dirty": rng.choice([True, False])}
+    attempt = {
+        "started": rng.choice([*STAMPS, None]),
+        "ended": rng.choice([*STAMPS, None]),
+        "facts": {name: facts[name] for name in facts if rng.random() < 0.7},
+    }
     return {
         "uid": f"{number:02x}",
         "identifier": rng.choice(COLUMN_TEXTS["identifier"]),
@@ -127,7 +135,9 @@ def make_run(rng: random.Random, number: int) -> Run:
         "user": rng.choice(["ann", "bob", "A", None]),
         "tags": sorted(set(rng.choices(["paper", "a", "é", "1"], k=rng.randint(0, 3)))),
         "summary": summary,
-        "attempts": [{"started": started, "ended": rng.choice([*STAMPS, None])}] * rng.randint(0, 2),
+        "name": rng.choice([*COLUMN_TEXTS["name"], None]),
+        "parent": rng.choice([*COLUMN_TEXTS["parent"], None]),
+        "attempts": [attempt] * rng.randint(0, 2),
     }
 
 
@@ -178,7 +188,7 @@ def any_part(rng: random.Random) -> str:
 def any_field(rng: random.Random, *, columns: bool = True, tags: bool = True) -> Tree:
     kind = rng.random()
     if columns and kind < 0.25:
-        names = [*COLUMN_TEXTS, "attempts", "created", "started", "ended", "duration"]
+        names = [*COLUMN_TEXTS, "attempts", "created", "started", "ended", "duration", "dirty"]
         return ("column", [rng.choice(names)])
     if tags and kind < 0.3:
         return ("column", ["tags", rng.choice([0, 1, -1, -2])])
@@ -196,6 +206,8 @@ def any_literal(rng: random.Random, field: Tree) -> Tree:
         text = rng.choice(list(TIMES))
         number = rng.choice([*TIMES.values(), *(stamp / 1000 for stamp in STAMPS), 1793491200])
         return rng.choice([("literal", text, TIMES[text]), ("literal", number, number)])
+    if name == "dirty":
+        return rng.choice([("literal", True, True), ("literal", False, False)])
     if name in ("duration", "attempts"):
         number = rng.choice([0, 1, 2, 1.0, 0.001, -45000.0, 86400, -1])
         return ("literal", number, number)
@@ -240,7 +252,7 @@ def printed_field(rng: random.Random, space: str, path: list[Any]) -> str:
     first, *rest = path
     reserved = {
         *COLUMN_TEXTS,
-        *("tags", "attempts", "created", "started", "ended", "duration", "params", "metrics"),
+        *("tags", "attempts", "created", "started", "ended", "duration", "dirty", "params", "metrics"),
     }
     is_bare = is_name(first) and first not in reserved
     if space == "column" or (space == "params" and is_bare and rng.random() < 0.8):
@@ -351,6 +363,8 @@ def column_of(name: str, run: Run) -> Any:
         "namespace": run["relpath"],
         "attempts": len(run["attempts"]),
         "created": (run["first"][0] >> 16) / 1000,
+        "commit": attempt.get("facts", {}).get("commit"),
+        "dirty": attempt.get("facts", {}).get("dirty"),
         "started": started and started / 1000,
         "ended": ended and ended / 1000,
         "duration": None if started is None or ended is None else (ended - started) / 1000,

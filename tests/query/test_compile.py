@@ -23,7 +23,7 @@ PARAMS: dict[str, Any] = {
     "flag": True,
     "off": False,
     "null": None,
-    "name": "resnet",
+    "arch": "resnet",
     "digits": "1",
     "empty": "",
     "layers": [64, 1.0, "a", True, None, [7], {"k": 1}],
@@ -56,7 +56,11 @@ RUN: dict[str, Any] = {
         "list": {"last": [1]},
         "val/loss": 2,
     },
-    "attempts": [{"started": 1793491200000, "ended": 1793491260500}],
+    "name": "best one",
+    "parent": None,
+    "attempts": [
+        {"started": 1793491200000, "ended": 1793491260500, "facts": {"commit": "c0ffee", "dirty": True}}
+    ],
 }
 
 TRUE = [
@@ -79,7 +83,7 @@ TRUE = [
         "null != 0",
         "exists(null)",
     ),
-    *("name == 'resnet'", "name < 's'", "digits != 1", "empty == ''", "layers != 1", "layers != None"),
+    *("arch == 'resnet'", "name < 's'", "digits != 1", "empty == ''", "layers != 1", "layers != None"),
     *("1 in layers", "'a' in layers", "True in layers", "None in layers", "7 not in layers", "7 not in lr"),
     *(
         "layers[0] == 64",
@@ -113,21 +117,30 @@ TRUE = [
         "null != lr",
         "null == layers[4]",
         "flag == layers[3]",
-        "name > digits",
+        "arch > digits",
         "layers != layers",
-        "name == name",
+        "arch == arch",
     ),
-    *("like(name, 'RES%')", "like(name, '_esnet')", "name.startswith('res')", "name.endswith('net')"),
+    *("like(arch, 'RES%')", "like(arch, '_esnet')", "arch.startswith('res')", "arch.endswith('net')"),
     *(
-        "name.contains('sn')",
-        "name.startswith('')",
-        "name.endswith('')",
+        "arch.contains('sn')",
+        *(
+            "name == 'best one'",
+            "exists(name)",
+            "not exists(parent)",
+            "commit.startswith('c0')",
+            "dirty == True",
+        ),
+        *("dirty != False", "dirty in (True,)", "dirty not in (False,)", "dirty == flag", "dirty != off"),
+        *("exists(dirty)", "dirty == dirty", "not dirty == False", "metrics['val/loss'] == 2"),
+        "arch.startswith('')",
+        "arch.endswith('')",
         "empty.endswith('')",
         "empty.contains('')",
     ),
     *(
         "model.name.endswith('é')",
-        "name in ('a', 'resnet')",
+        "arch in ('a', 'resnet')",
         "one in (True, 1)",
         "null in (None,)",
         "lr not in (1,)",
@@ -170,10 +183,19 @@ FALSE = [
         "one == True",
         "null == 0",
         "digits == 1",
-        "name == None",
+        "arch == None",
     ),
     *(
-        "name > 5",
+        "arch > 5",
+        *(
+            "dirty == False",
+            "dirty < True",
+            "dirty == one",
+            "dirty == text",
+            "dirty < flag",
+            "dirty in (False,)",
+        ),
+        *("parent == 'x'", "parent != 'x'", "not exists(commit)", "params.name == 'best one'"),
         "flag > 0",
         "flag < True",
         "null < 1",
@@ -187,7 +209,7 @@ FALSE = [
         "1 in x",
         "1 not in x",
         "1 in one",
-        "'res' in name",
+        "'res' in arch",
         "like(lr, '%')",
         "lr.contains('')",
         "x.contains('')",
@@ -207,13 +229,13 @@ FALSE = [
         "off < flag",
         "null < null",
         "metrics.none == 0",
-        "like(name, 'res')",
+        "like(arch, 'res')",
         "like(model.name, '%É')",
     ),
-    *("name.startswith('RES')", "name.endswith('xresnet')", "big == 1180591620717411827712"),
+    *("arch.startswith('RES')", "arch.endswith('xresnet')", "big == 1180591620717411827712"),
     *(
         "host not in ('a',)",
-        "name in (True, 1, None)",
+        "arch in (True, 1, None)",
         "64 in model",
         "1 in layers[-1]",
         "metrics.loss == 0.25",
@@ -392,11 +414,11 @@ def test_more_bindings_than_sqlite_takes_are_refused():
 
 
 def test_the_longest_pattern_is_taken_and_a_longer_one_refused(database):
-    compiled = compile_query(parse_query(f"like(name, '{'a' * 50_000}')"))
+    compiled = compile_query(parse_query(f"like(arch, '{'a' * 50_000}')"))
 
     assert seen.uids_where(database, compiled) == set()
     with pytest.raises(QueryError, match="a pattern of at most 50000 bytes"):
-        parse_query(f"like(name, '{'a' * 50_001}')")
+        parse_query(f"like(arch, '{'a' * 50_001}')")
 
 
 def test_a_value_beyond_the_doubles_is_one_value():

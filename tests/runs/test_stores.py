@@ -111,6 +111,32 @@ def test_batches_are_all_rows_once_in_order(store: Project, monkeypatch: pytest.
     assert store.runs(limit=0).params == []
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5000])
+@pytest.mark.parametrize("live", [True, False])
+def test_the_first_few_are_the_first_of_all(
+    store: Project, monkeypatch: pytest.MonkeyPatch, batch: int, live: bool
+) -> None:
+    """However many windows are gone through, or none: with runs beside the index, and without."""
+    monkeypatch.setattr(batches, "BATCH", batch)
+    for number in range(60):
+        store.session("train", {"n": number, "rare": number % 19 == 7}).done()
+    store.ledger.close()
+    if live:
+        store.session("train", {"n": 60, "rare": True}).start()
+    tests = {
+        None: lambda n: True,
+        "rare == True": lambda n: n % 19 == 7 or n == 60,
+        "n > 99": lambda n: False,
+    }
+    for where, test in tests.items():
+        want = [n for n in range(60 + live) if test(n)]
+        for limit in (1, 2, 3, 4, 59, 70):
+            runs = store.runs(where, limit=limit)
+
+            assert [one["n"] for one in runs.params] == want[:limit]
+            assert len(runs) == len(want[:limit])
+
+
 def test_a_store_that_is_written_while_it_is_asked(store: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there when it began is told once each, and in order; what comes is told or not."""
     monkeypatch.setattr(batches, "BATCH", 5)

@@ -16,6 +16,9 @@ import reference
 from collections_world import CONFIGS
 
 from tracker import Project
+from tracker._codec.canonical import canonical
+from tracker._model.event import Captured
+from tracker._model.names import object_path
 from tracker.errors import QueryError
 from tracker.runs.frames import MissingPackageError
 from tracker.runs.table import json_of
@@ -263,6 +266,37 @@ def test_files_differ_by_digest(store: Project) -> None:
 
     assert [row for row in store.runs("n < 3").diff().rows if row[0] == "file"] == []
     assert [row[2:] for row in store.runs().diff().rows if row[0] == "file"] == [tuple(digests)]
+
+
+def test_code_and_environment_differ_by_what_is_recorded_of_them(store: Project) -> None:
+    """One object here, one that is not here, and one attempt without facts."""
+    objects = [
+        {"commit": "c0", "diff": None, "untracked": [["a.py", "100644", 1, "d0"]], "vcs": "git"},
+        {"commit": "c1", "diff": "d1", "untracked": [["a.py", "100644", 1, "d2"]], "vcs": "git"},
+    ]
+    packages = [{"packages": {"numpy": version, "same": "1"}} for version in ("1.26", "2.0")]
+    for number, (code, environment) in enumerate(zip(objects, packages, strict=True)):
+        run = store.session("train", {"n": number}).start()
+        told = [store.ledger.put_object(canonical(value)) for value in (environment, code)]
+        facts = dict(zip(("environment", "code"), told, strict=True))
+        attempt = reference.read_store(store.root)["runs"][number]["canonical"]
+        store.ledger.append(
+            lambda _, run=run, attempt=attempt, facts=facts: [Captured(run.ref, attempt, facts)]
+        )
+    where = [row for row in store.runs().diff().rows if row[0] in ("code", "environment")]
+
+    assert where == [
+        ("code", "commit", "c0", "c1"),
+        ("code", "diff", None, "d1"),
+        ("code", "untracked.a.py", "d0", "d2"),
+        ("environment", "packages.numpy", "1.26", "2.0"),
+    ]
+    path = store.root / ".tracker" / object_path(told[0])
+    path.rename(store.root / "away")
+    rows = {row[:2]: row[2:] for row in store.runs().diff().rows}
+    (store.root / "away").rename(path)
+    assert rows["environment", "digest"] == (None, told[0])
+    assert rows["environment", "packages.numpy"] == ("1.26", None)
 
 
 def test_html_escapes_what_a_store_holds(store: Project) -> None:

@@ -27,7 +27,8 @@ from tracker._model.event import (
 from tracker._model.fold import History, State, absorb, attempt_id, run_of
 from tracker._model.names import fold_name, run_ref, split_ref
 from tracker._store import index as room
-from tracker._store.index import Cover, Filter, Index, remove_files, twin_of
+from tracker._store.bulk import twin_of
+from tracker._store.index import Cover, Filter, Index, remove_files
 from tracker.terms import RunRef, Status, WriterId
 
 WRITERS = [WriterId(f"01a19b7ca680700080000000000000{number:02x}") for number in range(2)]
@@ -143,6 +144,7 @@ def test_rows_and_names_are_those_of_the_runs(made):
     for run in runs:
         status = "pending" if run.removed else run.status
         assert index.row(run.uid, run.identifier, run.relpath) == (status, run.mode, run.params)
+        assert index.status(run.uid, run.identifier, run.relpath) == status
         found = index.history(run.ref)
         assert found == (state.runs[run.ref], state.unproven.get(run.ref) or set())
         assert sorted(index.with_uid(run.uid, run.relpath)) == sorted(
@@ -156,12 +158,21 @@ def test_rows_and_names_are_those_of_the_runs(made):
                 and other.uid != other.key
             )
     assert index.row("0" * 32, "train", "") is None
+    assert index.status("0" * 32, "train", "") is None
     assert index.history(RunRef(f"train/{'0' * 32}")) is None
     assert sorted(index.relpaths()) == sorted({run.relpath for run in runs})
     assert sorted(index.spellings("identifier", "train")) == (
         ["train"] if any(r.identifier == "train" for r in runs) else []
     )
     index.close()
+
+
+def test_a_status_is_found_without_a_row():
+    plan = (
+        Index(None).connection.execute(f"explain query plan {room._SELECT_STATUS}", ("", "", "")).fetchall()
+    )
+
+    assert [step for *_, step in plan if "COVERING INDEX runs_uid" in step]
 
 
 def recorded(*texts: str, relpath: str = "", identifier: str = "train") -> State:

@@ -509,3 +509,26 @@ def test_a_first_journal_that_is_left_behind_forks_nothing(bench, system):
 
     assert bench.recorded() == ["b"]
     assert bench.findings() <= {"torn"}
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_write_broken_off_by_ctrl_c_leaves_a_journal_that_goes_on(bench, system, before):
+    for _ in range(before):
+        bench.append()
+
+    def fault(_: int) -> None:
+        if system.name == "write":
+            raise KeyboardInterrupt
+
+    system.fault = fault
+    with pytest.raises(KeyboardInterrupt):
+        bench.append("broken off")
+    system.fault = lambda _: None
+    bench.append()
+    bench.append()
+
+    assert bench.recorded() == bench.acknowledged
+    assert bench.findings() == set()
+    bench.journal.seal()
+    assert bench.recorded() == bench.acknowledged
+    assert bench.findings() == set()

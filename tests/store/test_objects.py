@@ -8,7 +8,9 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker._disk import durable
+from tracker._disk import cloning, durable
 from tracker._model.names import is_temporary
-from tracker._store.objects import get_object, iter_objects, put_object
+from tracker._store.objects import get_object, iter_objects, put_file, put_object
 from tracker.errors import DamagedError, NotFoundError, StorageError
 from tracker.terms import Digest
 
@@ -163,3 +165,160 @@ def test_a_refusal_is_told(store_fd, monkeypatch, call):
     with pytest.raises(StorageError) as caught:
         put_object(store_fd, DATA)
     assert caught.value.errno == errno.EIO
+
+
+# Files
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 9_000_000])
+def test_a_file_is_kept_under_its_digest_read_only_and_is_no_link_to_its_source(tmp_path, store_fd, size):
+    data = os.urandom(size)
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    name, told = put_file(store_fd, str(source))
+    path = path_of(tmp_path, data)
+
+    assert (name, told) == (blake3(data).hexdigest(), size)
+    assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o222 == 0
+    assert path.stat().st_ino != source.stat().st_ino
+    assert path.stat().st_nlink == source.stat().st_nlink == 1
+    source.write_bytes(b"changed afterwards")
+    assert path.read_bytes() == data
+
+
+def test_a_file_and_the_same_bytes_are_one_object_written_once(tmp_path, store_fd):
+    (tmp_path / "source").write_bytes(DATA)
+    put_object(store_fd, DATA)
+    before = path_of(tmp_path, DATA).stat()
+    put_file(store_fd, str(tmp_path / "source"))
+    put_file(store_fd, str(tmp_path / "source"))
+
+    assert path_of(tmp_path, DATA).stat() == before
+    assert len([*iter_objects(store_fd)]) == 1
+
+
+def test_a_damaged_object_makes_room_for_a_file_too(tmp_path, store_fd):
+    (tmp_path / "source").write_bytes(DATA)
+    put_file(store_fd, str(tmp_path / "source"))
+    path = path_of(tmp_path, DATA)
+    path.chmod(0o644)
+    path.write_bytes(b"!" + DATA[1:])
+    put_file(store_fd, str(tmp_path / "source"))
+
+    assert path.read_bytes() == DATA
+    (kept,) = (one for one in (tmp_path / "quarantine").rglob("*") if one.is_file())
+    assert kept.read_bytes() == b"!" + DATA[1:]
+
+
+def test_a_file_that_changes_while_it_is_taken_has_the_name_of_what_was_taken(
+    tmp_path, store_fd, monkeypatch
+):
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    real = cloning.clone_or_copy
+
+    def clone_or_copy(source_fd: int, fd: int) -> bool:
+        source.write_bytes(DATA + b"more")
+        return real(source_fd, fd)
+
+    monkeypatch.setattr(cloning, "clone_or_copy", clone_or_copy)
+    name, size = put_file(store_fd, str(source))
+
+    assert (name, size) == (blake3(DATA + b"more").hexdigest(), len(DATA) + 4)
+    assert get_object(store_fd, name) == DATA + b"more"
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "gone"])
+def test_what_is_no_file_is_refused_before_anything_is_made(tmp_path, store_fd, what):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match=rf"read .*{what}"):
+        put_file(store_fd, str(tmp_path / what))
+
+    assert not (tmp_path / "objects").exists()
+
+
+@pytest.mark.parametrize("module", [durable, cloning])
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "link", "lseek", "read", "readv", "mkdir"])
+def test_a_refused_call_leaves_no_object_of_a_file_with_other_bytes(
+    tmp_path, store_fd, monkeypatch, module, call, at
+):
+    (tmp_path / "source").write_bytes(DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "os", Refusing(call, at))
+        with contextlib.suppress(StorageError):
+            put_file(store_fd, str(tmp_path / "source"))
+    path = path_of(tmp_path, DATA)
+
+    assert not path.exists() or path.read_bytes() == DATA
+    assert [left for left in tmp_path.rglob("*") if is_temporary(left.name)] == []
+    put_file(store_fd, str(tmp_path / "source"))
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "close", "readv"])
+def test_a_refusal_while_a_file_is_taken_is_told(tmp_path, store_fd, monkeypatch, call):
+    (tmp_path / "source").write_bytes(DATA)
+    monkeypatch.setattr(cloning, "os", Refusing(call, 0))
+    with pytest.raises(StorageError) as caught:
+        put_file(store_fd, str(tmp_path / "source"))
+    assert caught.value.errno == errno.EIO
+
+
+def test_many_that_put_one_file_at_once_leave_one(tmp_path, store_fd):
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    gate = threading.Barrier(8)
+    refused: list[BaseException] = []
+
+    def one() -> None:
+        gate.wait()
+        try:
+            put_file(store_fd, str(source))
+        except BaseException as error:
+            refused.append(error)
+
+    crowd = [threading.Thread(target=one) for _ in range(8)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+
+    assert refused == []
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path_of(tmp_path, DATA), source}
+
+
+PUTTING = """
+import os, sys
+from tracker._store.objects import put_file
+store = os.open(sys.argv[1], os.O_RDONLY)
+for number in range(10_000):
+    with open(sys.argv[2], "wb") as file:
+        file.write(os.urandom(16) * 100_000)
+    print(put_file(store, sys.argv[2])[0], flush=True)
+"""
+
+
+@pytest.mark.storm
+def test_kill_9_leaves_whole_objects_and_what_was_told_is_there(tmp_path):
+    (tmp_path / "store").mkdir()
+    told: list[str] = []
+    for wait_s in (0.01, 0.03, 0.05, 0.02, 0.04, 0.01):
+        command = [sys.executable, "-c", PUTTING, tmp_path / "store", tmp_path / "source"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        told.append(process.stdout.readline().strip())
+        time.sleep(wait_s)
+        process.kill()
+        told += process.stdout.read().split("\n")[:-1]
+        process.wait()
+        process.stdout.close()
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    whole = {path.parent.name + path.name: path for path in files if not is_temporary(path.name)}
+
+    assert len(told) >= 6
+    assert set(told) <= whole.keys()
+    assert {name for name, path in whole.items() if blake3(path.read_bytes()).hexdigest() != name} == set()
+    assert {path.parent.name for path in files if is_temporary(path.name)} <= {"objects"}

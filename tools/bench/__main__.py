@@ -11,22 +11,28 @@ from pathlib import Path
 
 from tools.bench.bench import Bench
 from tools.bench.kills import w10
+from tools.bench.metrics import w6
 from tools.bench.million import million
 from tools.bench.peers import signac
+from tools.bench.provenance import provenance
 from tools.bench.queries import w4, w5
 from tools.bench.replay import replay
 from tools.bench.report import Row, as_json, as_table, environment
+from tools.bench.sealing import w9
 from tools.bench.sweeps import claim, import_time, system, w1, w2, w3
 from tools.bench.tree import w7
 
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "W1": w1,
     "claim": claim,
+    "facts": provenance,
     "W2": w2,
     "W3": w3,
     "W4": w4,
     "W5": w5,
+    "W6": w6,
     "W7": w7,
+    "W9": w9,
     "W10": w10,
     "replay": replay,
     "million": million,

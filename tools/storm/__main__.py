@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import sys
@@ -45,9 +46,15 @@ KINDS: dict[str, Callable[[Path, argparse.Namespace], Tally]] = {
 }
 
 
+WITH_FACTS = ("kill", "writers")
+"""Kinds whose processes gather facts too. Elsewhere a git beside each of thousands would be measured."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one storm, print its tally, and give 1 if anything failed or nothing was tried."""
     asked = _parse(arguments)
+    if asked.kind not in WITH_FACTS:
+        os.environ["TRACKER_PROVENANCE"] = "off"
     folder = Path(tempfile.mkdtemp(prefix="tracker-storm-", dir=asked.dir))
     folder.chmod(0o755)  # another user must reach the stores below it
     try:

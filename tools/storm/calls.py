@@ -102,7 +102,7 @@ class Writer:
     def __init__(self, root: Path, page: Page) -> None:
         self.root = root
         self.page = page
-        self.project = Project(root, durability=Durability.FULL)
+        self.project = Project(root, durability=Durability.FULL, provenance=False)
 
     def run(self, name: str, *, is_started: bool = True) -> Session:
         """A run that is to be ended, with a file that was written."""

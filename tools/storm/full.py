@@ -182,7 +182,7 @@ class Trier:
             self.root = self.folder / f"root-{self.number}"
             self.promised = {}
         ledger.SEAL_AGAIN_S = 0.0 if case.seals else 3600.0
-        project = Project(self.root, durability=Durability(case.durability))
+        project = Project(self.root, durability=Durability(case.durability), provenance=False)
         session = project.session("train", params={"number": self.number})
         steps = _steps(project, session, case.stage)
         at = _STAGE_AT[case.stage]
@@ -297,7 +297,7 @@ def _limit_and_try(folder: Path) -> tuple[int, int, list[str]]:
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     for durability in Durability:
         ledger.SEAL_AGAIN_S = 3600.0
-        project = Project(trier.root, durability=durability)
+        project = Project(trier.root, durability=durability, provenance=False)
         for more in range(0, 900, 45):
             session = project.session("train", params={"limit": more, "durability": durability}).start()
             case = Case(durability, "done", "bytes of RLIMIT_FSIZE", more, seals=False)

@@ -62,8 +62,8 @@ def warn_about(text: bytes, *, twins: tuple[bytes, ...] = (), stacklevel: int = 
             warnings.warn(message, ParamsWarning, stacklevel=stacklevel + 1)
 
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-_ABSOLUTE = re.compile(r"/[^/]|[A-Za-z]:[\\/]|\\\\[^\\]")
+_NUMBER = r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
+_ABSOLUTE = r"/[^/]|[A-Za-z]:[\\/]|\\\\[^\\]"
 
 # Digits, signs and the point become "0": a string that reads as a number then begins with `"0`.
 _NUMBER_AS_ZERO = bytes(ord("0") if chr(i) in "0123456789+-." else i for i in range(256))
@@ -100,9 +100,9 @@ def _iter_warnings(path: str, value: Any) -> Iterator[str]:
 
 
 def _iter_doubts(text: str) -> Iterator[str]:
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         yield f"is a string that reads as a number; {_cure_for_number(text)}"
-    if _ABSOLUTE.match(text):
+    if re.match(_ABSOLUTE, text):
         yield "is an absolute path, which ties the uid to one machine; pass a relative path, or a name"
     if not unicodedata.is_normalized("NFC", text):
         yield _NOT_NFC

@@ -9,9 +9,9 @@ Spec: spec/canonical.md, "Classes with fields".
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,7 @@ def has_fields(kind: type) -> bool:
     """Tell whether the instances of `kind` are written as their fields."""
     return (
         issubclass(kind, msgspec.Struct)
-        or dataclasses.is_dataclass(kind)
+        or _is_dataclass(kind)
         or hasattr(kind, "__attrs_attrs__")
         or _is_model(kind)
         or _is_namespace(kind)
@@ -129,8 +129,8 @@ def _field_names(value: object) -> list[str]:
         # A field declared with exclude=True is one its author keeps out of every written form.
         own = [name for name, field in kind.model_fields.items() if field.exclude is not True]  # type: ignore[attr-defined]
         return own + list(getattr(value, "__pydantic_extra__", None) or ())
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
+    if _is_dataclass(kind):
+        return [field.name for field in sys.modules["dataclasses"].fields(kind)]
     if hasattr(kind, "__attrs_attrs__"):
         return [field.name for field in kind.__attrs_attrs__]
     return list(vars(value))
@@ -214,6 +214,10 @@ def _is_subclass(kind: Any, parent: Any) -> bool:
         return issubclass(kind, parent)
     except TypeError:  # not classes, or a protocol that cannot be asked
         return False
+
+
+def _is_dataclass(kind: type) -> bool:
+    return hasattr(kind, "__dataclass_fields__")
 
 
 def _is_model(kind: type) -> bool:

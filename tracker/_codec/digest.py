@@ -7,7 +7,6 @@ Spec: spec/canonical.md, "Form 1" (rule 10), "Printing".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from blake3 import blake3
@@ -33,7 +32,12 @@ def uid_of(text: bytes) -> Uid:
 
 def is_uid(text: str) -> bool:
     """Tell whether `text` is spelled as a uid: 32 digits, lower case, nothing else."""
-    return _UID.fullmatch(text) is not None
+    return is_hex(text, UID_DIGITS)
+
+
+def is_hex(text: str, digits: int) -> bool:
+    """Tell whether `text` is so many hex digits, lower case, and nothing else. Cost: 0.1 µs."""
+    return len(text) == digits and not text.strip(_HEX)
 
 
 def parse_uid(text: str) -> Uid:
@@ -59,7 +63,7 @@ def shorten(uid: Uid, others: Iterable[str]) -> str:
     for other in others:
         while size < UID_DIGITS and other.startswith(uid[:size]) and other != uid:
             size += 1
-    while size < UID_DIGITS and not _NOT_A_NUMBER.search(uid, 0, size):
+    while size < UID_DIGITS and _LETTERS.isdisjoint(uid[:size]):
         size += 1
     return uid[:size]
 
@@ -71,7 +75,7 @@ def resolve(prefix: str, candidates: Iterable[str], *, where: str = "this store"
     names them, if several do.
     Spec: spec/canonical.md, "Printing".
     """
-    if not _PREFIX.fullmatch(prefix):
+    if not (SHORTEST_ACCEPTED <= len(prefix) <= UID_DIGITS and is_hex(prefix, len(prefix))):
         raise NotFoundError(f"uid {prefix!r}", where, "a uid is given by 4 to 32 lower-case hex digits")
     found = sorted({uid for uid in candidates if uid.startswith(prefix)})
     if not found:
@@ -81,6 +85,5 @@ def resolve(prefix: str, candidates: Iterable[str], *, where: str = "this store"
     return Uid(found[0])
 
 
-_UID = re.compile(f"[0-9a-f]{{{UID_DIGITS}}}")
-_PREFIX = re.compile(f"[0-9a-f]{{{SHORTEST_ACCEPTED},{UID_DIGITS}}}")
-_NOT_A_NUMBER = re.compile("[abcdf]")
+_HEX = "0123456789abcdef"
+_LETTERS = frozenset("abcdf")

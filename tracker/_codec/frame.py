@@ -33,11 +33,15 @@ _SYNC_IN_FRAME = _ARRAY_AND_BIN + _SYNC
 
 
 class FrameType(enum.IntEnum):
-    """Types 4 to 127 must be understood; 128 to 255 may be skipped; 0 is never a frame."""
+    """Types 4 to 127 must be understood; 128 to 255 may be skipped; 0 is never a frame.
+
+    In files of metrics 4 is understood: their readers say so by `last_type`.
+    """
 
     OPEN = 1
     EVENTS = 2
     SEAL = 3
+    ROWS = 4
 
 
 class Frame(NamedTuple):
@@ -120,7 +124,7 @@ def file_hash(data: bytes | bytearray | memoryview) -> str:
     return blake3(data).hexdigest()[:16]
 
 
-def read_trusted(buffer: bytes) -> Scan | None:
+def read_trusted(buffer: bytes, last_type: int = FrameType.SEAL) -> Scan | None:
     """Read a file whose bytes have been proved by its name; None if they break the format anyway.
 
     Cost: 0.5 µs a frame; no hash is computed.
@@ -141,21 +145,23 @@ def read_trusted(buffer: bytes) -> Scan | None:
             return None
         frames.append(new(Frame, (type_, seq, clock, view[body : body + n], buffer[end - 32 : end], at)))
         at, due = end, seq + 1
-    return _in_their_places(frames, at) if at == size else None
+    return _in_their_places(frames, at, last_type) if at == size else None
 
 
-def _in_their_places(frames: list[Frame], end: int) -> Scan | None:
+def _in_their_places(frames: list[Frame], end: int, last_type: int) -> Scan | None:
     """The scan of a proved file, if OPEN stands first, and SEAL, if it is there, last."""
     if not frames or frames[0].type != FrameType.OPEN:
         return None
     inner = {frame.type for frame in frames[1:-1]}
     last = frames[-1].type if len(frames) > 1 else FrameType.EVENTS
-    if any(type_ < 2 or 2 < type_ < 128 for type_ in inner) or last < 2 or 3 < last < 128:
+    if any(type_ < 2 or type_ == FrameType.SEAL or last_type < type_ < 128 for type_ in inner):
+        return None
+    if last < 2 or last_type < last < 128:
         return None
     return Scan(frames, end, Verdict.WHOLE, last == FrameType.SEAL)
 
 
-def scan(buffer: bytes) -> Scan:
+def scan(buffer: bytes, last_type: int = FrameType.SEAL) -> Scan:
     """Find the good frames of `buffer` and judge its tail.
 
     A short or broken tail with no good frame behind it is how a crash looks: TORN, and no error. A good
@@ -166,9 +172,10 @@ def scan(buffer: bytes) -> Scan:
     """
     if buffer[: len(MAGIC)] != MAGIC:
         if len(buffer) < len(MAGIC) or not any(buffer):
-            return _broken(buffer, [], 0, "the file is shorter than a segment's first 18 bytes, or zeros")
-        return _broken(buffer, [], 0, "not a segment: another magic", Verdict.DAMAGED)
-    return _scan_from(buffer, len(MAGIC), blake3(MAGIC), None, first=True)
+            why = "the file is shorter than a segment's first 18 bytes, or zeros"
+            return _broken(buffer, [], 0, why, None, last_type)
+        return _broken(buffer, [], 0, "not a segment: another magic", Verdict.DAMAGED, last_type)
+    return _scan_from(buffer, len(MAGIC), blake3(MAGIC), None, first=True, last_type=last_type)
 
 
 class Tail(Struct):
@@ -200,16 +207,26 @@ def scan_on(buffer: bytes, tail: Tail) -> Scan:
     return result
 
 
-def _scan_from(buffer: bytes, at: int, hasher: blake3, seq: int | None, *, first: bool) -> Scan:
+def _scan_from(
+    buffer: bytes,
+    at: int,
+    hasher: blake3,
+    seq: int | None,
+    *,
+    first: bool,
+    last_type: int = FrameType.SEAL,
+) -> Scan:
     frames: list[Frame] = []
     size = len(buffer)
     while at < size:
         found = _checked(buffer, at)
         if isinstance(found, str):
-            return _broken(buffer, frames, at, found, Verdict.NEWER if found.startswith("newer") else None)
-        why = _misplaced(found, frames, seq, first=first) or _prefix_breaks(buffer, found, hasher)
+            verdict = Verdict.NEWER if found.startswith("newer") else None
+            return _broken(buffer, frames, at, found, verdict, last_type)
+        why = _misplaced(found, frames, seq, first=first, last_type=last_type)
+        why = why or _prefix_breaks(buffer, found, hasher)
         if why:
-            return _broken(buffer, frames, at, why)
+            return _broken(buffer, frames, at, why, None, last_type)
         frames.append(found)
         at, seq = found.end, found.seq + 1
     sealed = bool(frames) and frames[-1].type == FrameType.SEAL
@@ -242,8 +259,8 @@ def _checked(buffer: bytes, at: int) -> Frame | str:
     return Frame(type_, seq, clock, payload, buffer[end - 32 : end], at)
 
 
-def _misplaced(frame: Frame, before: list[Frame], seq: int | None, *, first: bool) -> str:
-    if 3 < frame.type < 128:
+def _misplaced(frame: Frame, before: list[Frame], seq: int | None, *, first: bool, last_type: int) -> str:
+    if last_type < frame.type < 128:
         return f"newer: frame type {frame.type} must be understood"
     if first and not before:
         return "" if frame.type == FrameType.OPEN else "the first frame is not OPEN"
@@ -263,12 +280,19 @@ def _prefix_breaks(buffer: bytes, frame: Frame, hasher: blake3) -> str:
     return ""
 
 
-def _broken(buffer: bytes, frames: list[Frame], at: int, why: str, verdict: Verdict | None = None) -> Scan:
+def _broken(
+    buffer: bytes,
+    frames: list[Frame],
+    at: int,
+    why: str,
+    verdict: Verdict | None = None,
+    last_type: int = FrameType.SEAL,
+) -> Scan:
     """The scan of a file whose good prefix ends at `at`. A frame there with right CRCs is salvaged too."""
     found = list(_iter_lone_frames(buffer, at))
     if found and found[0].offset == at and not any(buffer[found[0].end - 1 :]):
         found = []  # zeros from within its prefix hash to the end of the file: a crash cut it short
-    if any(3 < frame.type < 128 for frame in found):
+    if any(last_type < frame.type < 128 for frame in found):
         verdict = Verdict.NEWER
     good = {frame.seq for frame in frames}
     salvaged = [frame for frame in found if frame.seq not in good]

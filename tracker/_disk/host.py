@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Host(msgspec.Struct, frozen=True):
     batch: Batch | None = None
 
 
-class ProcessStat(NamedTuple):
+class ProcessStat(msgspec.Struct, frozen=True):
     """Two fields of /proc/<pid>/stat."""
 
     state: str
@@ -81,7 +81,7 @@ def _process(pid: int) -> Host:
         boot=boot.decode("ascii", "replace").strip() if boot else None,
         pidns=_inode("/proc/self/ns/pid"),
         pid=pid,
-        pid_start=stat and stat.start,
+        pid_start=None if stat is None else stat.start,
         user=_as_utf8(_user()),
         batch=batch_of(os.environ),
     )
@@ -216,17 +216,16 @@ def find_mount_type(mountinfo: bytes, path: bytes) -> bytes | None:
         before, _, after = line.partition(b" - ")
         if before.count(b" ") < 4 or not after:
             continue
-        point = _ESCAPE.sub(_unescape, before.split(b" ")[4])
+        point = _unescaped(before.split(b" ")[4])
         if len(point) >= longest and _is_below(path, point):
             longest, found = len(point), after.split(b" ")[0]
     return found
 
 
-_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
+def _unescaped(field: bytes) -> bytes:
+    if b"\\" not in field:
+        return field
+    return re.sub(rb"\\([0-3][0-7]{2})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 def _is_below(path: bytes, folder: bytes) -> bool:

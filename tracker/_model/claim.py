@@ -8,6 +8,7 @@ Spec: spec/claims.md sections 4 and 5.
 from __future__ import annotations
 
 import enum
+from functools import cache
 
 import msgspec
 from msgspec import Struct
@@ -76,14 +77,16 @@ def encode_holder(holder: Holder) -> bytes:
 def decode_holder(data: bytes, where: str = "a holder's file") -> Holder:
     """The holder that a file tells of. Raises: DamagedError."""
     try:
-        return _decoder.decode(data)
+        return _decoder().decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedError(
             where, f"not a holder: {error}", offset=0, spec="spec/claims.md section 4"
         ) from error
 
 
-_decoder = msgspec.json.Decoder(Holder)
+@cache
+def _decoder() -> msgspec.json.Decoder[Holder]:
+    return msgspec.json.Decoder(Holder)
 
 
 def judge(

@@ -5,13 +5,14 @@ Knows what is recorded; never when or where it is stored.
 Spec: spec/events.md sections 1 and 2; the OPEN and SEAL payloads are spec/log.md section 3.
 """
 
-import re
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from tracker._codec.digest import is_hex
 from tracker.errors import DamagedError
 from tracker.terms import AttemptId, RunRef, WriterId
 
@@ -269,11 +270,25 @@ _encoder = msgspec.msgpack.Encoder()
 _events_decoder = msgspec.msgpack.Decoder(list[Event])
 _event_decoder = msgspec.msgpack.Decoder(Event)
 _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_sealed_decoder = msgspec.msgpack.Decoder(Sealed)
-_opened_decoder = msgspec.msgpack.Decoder(Opened)
-_format_decoder = msgspec.msgpack.Decoder(_Format)
-_WRITER = re.compile(r"[0-9a-f]{32}")
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in (*RunEvent.__args__, Rule))
+
+
+# Decoders that no look-up needs are made when they are first asked for.
+
+
+@cache
+def _sealed_decoder() -> msgspec.msgpack.Decoder[Sealed]:
+    return msgspec.msgpack.Decoder(Sealed)
+
+
+@cache
+def _opened_decoder() -> msgspec.msgpack.Decoder[Opened]:
+    return msgspec.msgpack.Decoder(Opened)
+
+
+@cache
+def _format_decoder() -> msgspec.msgpack.Decoder[_Format]:
+    return msgspec.msgpack.Decoder(_Format)
 
 
 def _refuse_what_json_lacks(what: str, values: dict[str, Any]) -> None:
@@ -357,10 +372,10 @@ def _is_unknown(raw: msgspec.Raw) -> bool:
 def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> Opened:
     """Who writes the segment. Raises: DamagedError."""
     try:
-        opened = _opened_decoder.decode(payload)
+        opened = _opened_decoder().decode(payload)
     except _BROKEN as error:
         raise DamagedError(where, f"not an OPEN payload: {error}", spec="spec/log.md section 3") from error
-    if _WRITER.fullmatch(opened.writer) is None:
+    if not is_hex(opened.writer, 32):
         why = f"not an OPEN payload: the writer {opened.writer[:40]!r} is not 32 hex digits"
         raise DamagedError(where, why, spec="spec/log.md section 3")
     return opened
@@ -369,7 +384,7 @@ def decode_opened(payload: memoryview | bytes, where: str = "an OPEN frame") -> 
 def format_of_opened(payload: memoryview | bytes) -> int:
     """The format that an OPEN payload names, whatever else it holds; 0 if it names none."""
     try:
-        return _format_decoder.decode(payload).format
+        return _format_decoder().decode(payload).format
     except _BROKEN:
         return 0
 
@@ -377,7 +392,7 @@ def format_of_opened(payload: memoryview | bytes) -> int:
 def decode_sealed(payload: memoryview | bytes) -> Sealed:
     """What SEAL says of its file. Raises: DamagedError."""
     try:
-        return _sealed_decoder.decode(payload)
+        return _sealed_decoder().decode(payload)
     except _BROKEN as error:
         raise DamagedError(
             "a SEAL frame", f"not a SEAL payload: {error}", spec="spec/log.md section 3"

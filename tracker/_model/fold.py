@@ -8,14 +8,15 @@ Spec: spec/events.md sections 3 and 5; spec/log.md sections 6 and 7.
 """
 
 import gc
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from typing import Any
 
 from msgspec import Struct
 
 from tracker._codec.canonical import format_tree, parse
+from tracker._codec.digest import is_hex
 from tracker._model.event import (
     Attached,
     Attachment,
@@ -366,12 +367,9 @@ def environment_of(started: Started | None, facts: dict[str, Any] | None) -> byt
     if started is not None and started.environment is not None:
         return started.environment
     text = None if facts is None else facts.get("environment")
-    if type(text) is not str or _DIGEST.fullmatch(text) is None:
+    if type(text) is not str or not is_hex(text, 64):
         return None
     return bytes.fromhex(text)
-
-
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def _files(draft: _Draft) -> list[File]:
@@ -404,7 +402,21 @@ def _is_divergent(attempts: list[Attempt]) -> bool:
         for a in attempts
         if a.head and a.status is _DONE
     ]
-    return any(files != sealed[0] for files in sealed[1:])
+    return any(_differ(one, other) for one, other in combinations(sealed, 2))
+
+
+_Sealed = dict[str, tuple[int | None, bytes | None]]
+
+
+def _differ(one: _Sealed, other: _Sealed) -> bool:
+    """True if names differ, or what both know of a file: what was not sealed is no difference."""
+    if one == other:
+        return False
+    return one.keys() != other.keys() or any(
+        None not in (mine, theirs) and mine != theirs
+        for name in one
+        for mine, theirs in zip(one[name], other[name], strict=True)
+    )
 
 
 def state_as_json(state: State) -> dict[str, Any]:

@@ -6,6 +6,7 @@ tomorrow, from whatever merged ledger, make the same bytes (I11). Opens no file.
 Spec: spec/manifest.md.
 """
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -106,7 +107,11 @@ class Ended(Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Manifest)
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[Manifest]:
+    return msgspec.json.Decoder(Manifest)
 
 
 def manifest_of(ended: Ended) -> Manifest:
@@ -158,6 +163,6 @@ def encode_manifest(manifest: Manifest) -> tuple[str, bytes]:
 def decode_manifest(data: bytes, where: str) -> Manifest:
     """The manifest in `data`. Raises: DamagedError."""
     try:
-        return _decoder.decode(data)
+        return _decoder().decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedError(where, f"not a manifest: {error}", spec="spec/manifest.md section 1") from error

@@ -8,12 +8,12 @@ Spec: spec/rules.md.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tracker._codec.canonical import REPEAT, canonical, parse
@@ -30,8 +30,8 @@ Tree = dict[str, Any]
 KINDS = ("ignore", "absent", "rename")
 
 _KEYS_MAX = 31
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_STEP = re.compile(
+_BARE = r"[A-Za-z0-9_-]+"
+_STEP = (
     r"""(?P<dot>\.?)(?P<bare>[A-Za-z0-9_-]+)"""
     r"""|\[(?P<double>"(?:[^"\\]|\\.)*")\]|\['(?P<single>[^'\\]*)'\]"""
 )
@@ -90,7 +90,7 @@ class Rule(Struct, frozen=True, order=True):
     @property
     def event(self) -> RuleEvent:
         """The rule as the ledger has it. Spec: spec/rules.md section 3."""
-        value = json.dumps(format_path(self.new), ensure_ascii=False) if self.new else self.value
+        value = format_value(format_path(self.new)) if self.new else self.value
         return RuleEvent(self.kind, format_path(self.path), value)
 
 
@@ -122,20 +122,17 @@ def _as_words(event: RuleEvent) -> str:
 
 def format_path(path: Path) -> str:
     """A path as it is written: `loader.num_workers`, `["a.b"].c`. Spec: spec/rules.md section 3."""
-    steps = (f".{key}" if _BARE.fullmatch(key) else f"[{_quoted(key)}]" for key in path)
+    steps = (f".{key}" if re.fullmatch(_BARE, key) else f"[{format_value(key)}]" for key in path)
     return "".join(steps).removeprefix(".")
-
-
-def _quoted(key: str) -> str:
-    return json.dumps(key, ensure_ascii=False)
 
 
 def parse_path(text: str) -> Path:
     """The path that a text means. Raises: RuleError for one that means none."""
     keys: list[str] = []
+    step = re.compile(_STEP)
     at = 0
     while at < len(text):
-        match = _STEP.match(text, at)
+        match = step.match(text, at)
         if match is None or (match["bare"] is not None and bool(match["dot"]) is not bool(keys)):
             raise RuleError([text], f"cannot be read as a path from character {at + 1} on", _PATH_CURE)
         keys.append(_key_of(match, text))
@@ -153,9 +150,9 @@ def _key_of(match: re.Match[str], text: str) -> str:
     if match["bare"] is not None:
         return match["bare"]
     try:
-        key: str = match["single"] if match["double"] is None else json.loads(match["double"])
+        key: str = match["single"] if match["double"] is None else msgspec.json.decode(match["double"])
         key.encode()
-    except ValueError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise RuleError([text], "its key in brackets is no text that JSON has", _PATH_CURE) from error
     return key
 
@@ -173,7 +170,7 @@ def parse_value(text: str) -> Any:
     return tree["value"]
 
 
-class Written(NamedTuple):
+class Written(Struct, frozen=True):
     """What rules make of params: the canonical text of their written form, and that of what was ignored."""
 
     text: bytes

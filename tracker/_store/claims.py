@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from tracker._disk import durable
 from tracker._model.claim import FoundClaim, Holder, decode_holder, encode_holder
@@ -20,10 +21,10 @@ from tracker.errors import DamagedError, StorageError
 from tracker.terms import RunRef, WriterId
 
 _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder, a socket
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+_NUMBER = r"[1-9][0-9]{0,17}"
 
 
-class HolderFile(NamedTuple):
+class HolderFile(Struct, frozen=True):
     """A holder's file as it lies on disk."""
 
     writer: WriterId
@@ -85,7 +86,7 @@ def claim_numbers(store_fd: int, ref: RunRef) -> list[int]:
     """The numbers of a run's claims, rising; read anew, never from a cache. Cost: 8 µs."""
     folder, _, stem = claim_stem(ref).rpartition("/")
     heads = [name.rpartition(".") for name in durable.list_names(folder, store_fd) if name.startswith(stem)]
-    return sorted(int(end) for head, _, end in heads if head == stem and _NUMBER.fullmatch(end))
+    return sorted(int(end) for head, _, end in heads if head == stem and re.fullmatch(_NUMBER, end))
 
 
 def find_claim(store_fd: int, ref: RunRef, number: int) -> FoundClaim | None:

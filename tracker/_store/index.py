@@ -8,22 +8,23 @@ Spec: spec/layout.md section 7.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from tracker._codec.canonical import format_tree, twin_key
-from tracker._codec.digest import digest, uid_of
+from tracker._codec.canonical import format_tree
+from tracker._codec.digest import digest
 from tracker._model.event import Created, Rule, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, join, run_of, still_unproven
 from tracker._model.names import fold_name, run_ref, split_ref
 from tracker._model.rules import Rules
+from tracker._store.bulk import BARE, Bulk, PlainRow, code_of, plain_history, twin_of
 from tracker.terms import RunRef, Status, WriterId
 
-VERSION = 4
+VERSION = 5
 BUSY_S = 120.0
 OPENING_S = 5.0
 """How long others may be waited for: when a transaction is begun, and when the file is opened."""
@@ -34,7 +35,8 @@ create table covers(path text primary key, size integer, mtime_ns integer, damag
 create table runs(
     id integer primary key, uid text, identifier text, relpath text, key text, status text, mode text,
     params text, clock integer, writer text, seq integer, pos integer, removed integer, unproven blob,
-    twin text, attempts integer, by text, started_ms integer, ended_ms integer, tags text, summary text);
+    twin text, attempts integer, by text, started_ms integer, ended_ms integer, tags text, summary text,
+    name text, parent text, commit_id text, dirty integer, plain blob);
 create table aliases(id integer primary key, alias text);
 create table writers(writer text primary key, host text, user text) without rowid;
 create table histories(id integer primary key, events blob);
@@ -45,22 +47,28 @@ create table spellings(kind text, folded text, text text, primary key(kind, fold
 """
 
 _ORDERS = {
-    "runs_uid": "runs(uid, identifier, relpath)",
+    "runs_uid": "runs(uid, identifier, relpath, status, removed)",
     "runs_repeats": "runs(key) where key <> uid",
     "runs_clock": "runs(clock)",
     "runs_twins": "runs(twin) where twin is not null",
     "runs_running": "runs(id) where status = 'running'",
     "aliases_alias": "aliases(alias)",
 }
-"""The B-trees beside the tables. A bulk of rows is written without them and they are made behind it."""
+"""The B-trees beside the tables."""
+
+_SORTED = ("runs_uid", "runs_twins")
+"""Those that rows come to in no order: a bulk is written without them and they are made behind it."""
 
 BULK_BYTES = 4 << 20
 """A fill of so many bytes into an empty index is a bulk."""
 
-_BULK_RUNS = 2_000_000
-_LATER_RUNS = 50_000
-
-_PRAGMAS = ("journal_mode = wal", "synchronous = normal", "temp_store = memory", "cache_size = -32768")
+_PRAGMAS = (
+    "page_size = 16384",
+    "journal_mode = wal",
+    "synchronous = normal",
+    "temp_store = memory",
+    "cache_size = -32768",
+)
 
 
 class Cover(NamedTuple):
@@ -80,15 +88,38 @@ class Row(NamedTuple):
     params: str | None
 
 
-_INSERT_RUN = f"insert or replace into runs values ({', '.join('?' * 21)})"
-_SELECT_HISTORY = (
-    "select r.id, r.params, h.events, r.unproven from runs r join histories h on h.id = r.id "
-    "where uid = ? and identifier = ? and relpath = ?"
+_COLUMNS = (
+    *("id", "uid", "identifier", "relpath", "key", "status", "mode", "params"),
+    *("clock", "writer", "seq", "pos", "removed", "unproven", "twin"),
+    *("attempts", "by", "started_ms", "ended_ms", "tags", "summary"),
+    *("name", "parent", "commit_id", "dirty"),
 )
+_INSERT_RUN = f"insert or replace into runs({', '.join(_COLUMNS)}) values ({', '.join('?' * len(_COLUMNS))})"
+
+
+def _plain_statement(columns: Sequence[str]) -> str:
+    """The statement for plain rows of these columns; what they do not have is the same for all."""
+    marks = [f"?{number + 1}" for number in range(len(columns))]
+    by = marks[columns.index("writer")]
+    return (
+        f"insert into runs({', '.join(columns)}, by, status, pos, removed, attempts) "
+        f"values ({', '.join(marks)}, {by}, 'done', 0, 0, 1)"
+    )
+
+
+_INSERT_BARE, _INSERT_PLAIN = _plain_statement(BARE), _plain_statement(PlainRow._fields)
+_STORED = "r.id, h.events, r.unproven, " + ", ".join(f"r.{name}" for name in PlainRow._fields)
+"""What a history is read from: the blob of events, or the columns of a plain one."""
+
+_FROM = "from runs r left join histories h on h.id = r.id"
+_SELECT_HISTORY = f"select {_STORED} {_FROM} where uid = ? and identifier = ? and relpath = ?"
 _SELECT_ROW = (
     "select case when removed then 'pending' else status end, mode, params from runs "
     "where uid = ? and identifier = ? and relpath = ?"
 )
+_SELECT_STATUS = _SELECT_ROW.replace(", mode, params", "")
+"""The B-tree of the uids holds all that it asks for: no row is read."""
+
 _histories_encoder = msgspec.msgpack.Encoder()
 _stamps_decoder = msgspec.msgpack.Decoder(list[Stamp])
 _histories_decoder = msgspec.msgpack.Decoder(tuple[bool, list[tuple[Stamp, RunEvent]]])
@@ -142,7 +173,8 @@ class Index:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
-        self._bulk: _Bulk | None = None
+        self.bulk: Bulk | None = None
+        """There from `begin_bulk` on, until it is ended."""
         self._db = sqlite3.connect(
             path or ":memory:",
             timeout=OPENING_S,
@@ -204,16 +236,16 @@ class Index:
 
     def begin_bulk(self) -> None:
         """Expect many rows in an empty index; inside the transaction that `end_bulk` completes."""
-        for name in _ORDERS:
+        for name in _SORTED:
             self._db.execute(f"drop index if exists {name}")
-        self._bulk = _Bulk()
+        self.bulk = Bulk()
 
     def end_bulk(self) -> None:
-        """Make the orders that the bulk was written without, and take in what came twice."""
-        bulk, self._bulk = self._bulk, None
+        """Make the orders that the bulk was written without, and take in what it left."""
+        bulk, self.bulk = self.bulk, None
         if bulk is not None:
             self._make_orders()
-            for state in bulk.later:
+            for state in bulk.iter_left():
                 self.absorb(state, bulk.clock)
 
     def _make_orders(self) -> None:
@@ -240,14 +272,15 @@ class Index:
 
     def absorb(self, state: State, clock: int) -> None:
         """Add histories to the rows; inside a transaction. Cost: 8 µs a run in a bulk, else about 15."""
-        if self._bulk is not None:
-            state = self._bulk.first_seen(state, clock)
+        if self.bulk is not None:
+            state = self.bulk.first_seen(state, clock)
+            self._insert_plain(self.bulk)
         new: list[_Filled] = []
         old: list[_Filled] = []
         came: list[int] = []
         """Rows whose params were not known before: their aliases are not settled."""
         next_id = self._db.execute("select coalesce(max(id), 0) + 1 from runs").fetchone()[0]
-        looks = next_id > 1 and self._bulk is None
+        looks = next_id > 1 and self.bulk is None
         for ref, history in state.runs.items():
             known = self._known(ref) if looks else None
             unproven = state.unproven.get(ref) or _NONE
@@ -265,17 +298,23 @@ class Index:
         self._update(old)
         if came:
             self._db.execute("update meta set value = min(value, ?) where key = 'settled'", (min(came) - 1,))
-        self._add_spellings(new)
+        self._add_spellings({(one.run.relpath, one.run.identifier) for one in new})
         rules = ((*stamp, rule.kind, rule.path, rule.value) for stamp, rule in state.rules.items())
         self._db.executemany("insert or replace into rules values (?, ?, ?, ?, ?, ?, ?, ?)", rules)
         self._db.execute("insert or replace into meta values ('clock', max(?, ?))", (clock, self.clock()))
-        if self._bulk is not None and self._bulk.is_full:
+        if self.bulk is not None and self.bulk.is_full:
             self.end_bulk()
 
-    def _add_spellings(self, rows: list["_Filled"]) -> None:
-        names = {("relpath", one.run.relpath) for one in rows}
-        names |= {("identifier", one.run.identifier) for one in rows}
-        folded = [(kind, fold_name(text), text) for kind, text in names]
+    def _insert_plain(self, bulk: Bulk) -> None:
+        bare, whole = bulk.take_rows()
+        self._db.executemany(_INSERT_BARE, bare)
+        self._db.executemany(_INSERT_PLAIN, whole)
+        self._add_spellings(bulk.names())
+
+    def _add_spellings(self, names: set[tuple[str, str]]) -> None:
+        """Know the names of runs by (relpath, identifier)."""
+        texts = {("relpath", relpath) for relpath, _ in names} | {("identifier", name) for _, name in names}
+        folded = [(kind, fold_name(text), text) for kind, text in texts]
         self._db.executemany("insert or ignore into spellings values (?, ?, ?)", folded)
 
     def _known(self, ref: RunRef) -> tuple[int, History, set[Stamp]] | None:
@@ -284,8 +323,7 @@ class Index:
         found = self._db.execute(_SELECT_HISTORY, (uid, identifier, relpath)).fetchone()
         if found is None:
             return None
-        id_, params, events, unproven = found
-        return id_, _decode_history(events, params), _decode_stamps(unproven)
+        return found[0], _stored_history(ref, found), _decode_stamps(found[2])
 
     def _insert(self, rows: list["_Filled"]) -> None:
         self._db.executemany(_INSERT_RUN, map(_values, rows))
@@ -294,8 +332,8 @@ class Index:
 
     def _update(self, rows: list["_Filled"]) -> None:
         self._db.executemany(_INSERT_RUN, map(_values, rows))
-        blobs = ((_encode_history(one.history, one.run.params), one.id) for one in rows)
-        self._db.executemany("update histories set events = ? where id = ?", blobs)
+        blobs = ((one.id, _encode_history(one.history, one.run.params)) for one in rows)
+        self._db.executemany("insert or replace into histories values (?, ?)", blobs)
 
     def with_uid(self, uid: str, relpath: str) -> list[RunRef]:
         """The runs of a namespace that share a uid, and so a folder."""
@@ -329,6 +367,11 @@ class Index:
         found = self._db.execute(_SELECT_ROW, (uid, identifier, relpath)).fetchone()
         return None if found is None else Row._make(found)
 
+    def status(self, uid: str, identifier: str, relpath: str) -> str | None:
+        """The status in the row of a run. Cost: 2 µs, whatever the number of runs."""
+        found = self._db.execute(_SELECT_STATUS, (uid, identifier, relpath)).fetchone()
+        return None if found is None else found[0]
+
     def repeats(self, key: str, identifier: str, relpath: str) -> list[RunRef]:
         """The refs of the repeats of a key."""
         found = self._db.execute(
@@ -340,14 +383,10 @@ class Index:
     def histories(self, wanted: Filter) -> Iterator[tuple[RunRef, History, set[Stamp]]]:
         """The histories of the runs that match. Cost: 6 µs a run."""
         where, values = _where(wanted)
-        found = self._db.execute(
-            "select relpath, identifier, uid, params, events, unproven "
-            f"from runs join histories using (id){where}",
-            values,
-        )
-        for relpath, identifier, uid, params, events, unproven in found:
+        for found in self._db.execute(f"select {_STORED} {_FROM}{where}", values):
+            _, _, unproven, uid, identifier, relpath, *_ = found
             ref = run_ref(relpath, identifier, uid)
-            yield ref, _decode_history(events, params), _decode_stamps(unproven)
+            yield ref, _stored_history(ref, found), _decode_stamps(unproven)
 
     def settle_aliases(self, rules: Rules) -> None:
         """Know the aliases of all rows under these rules, where they are not the uids.
@@ -403,15 +442,6 @@ def remove_files(path: str) -> None:
             continue
 
 
-def twin_of(params: str | None) -> str | None:
-    """The uid that params would have with every number a double; None if that is their own."""
-    if params is None:
-        return None
-    text = params.encode()
-    key = twin_key(text)
-    return None if key == text else uid_of(key)
-
-
 def _touched(rows: Iterable[Any], rules: Rules) -> Iterator[tuple[int, str, bytes]]:
     for id_, uid, params in rows:
         text = params.encode()
@@ -430,13 +460,17 @@ def _values(one: _Filled) -> tuple[Any, ...]:
 
 
 def facts_of(run: Run) -> tuple[Any, ...]:
-    """What queries ask of a run beside its record: attempts, by, started_ms, ended_ms, tags, summary."""
+    """What queries ask of a run beside its record: attempts, by, started_ms, ended_ms, tags, summary, name,
+    parent, commit_id, dirty.
+    """
     tags = msgspec.json.encode(run.tags).decode() if run.tags else None
     summary = format_tree(run.summary).decode() if run.summary else None
+    said = tags, summary, run.name, run.parent
     attempt = run.attempt
     if attempt is None:
-        return 0, None, None, None, tags, summary
-    return len(run.attempts), attempt.writer, attempt.started_ms, attempt.ended_ms, tags, summary
+        return 0, None, None, None, *said, None, None
+    times = attempt.started_ms, attempt.ended_ms
+    return len(run.attempts), attempt.writer, *times, *said, *code_of(attempt.facts)
 
 
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
@@ -471,6 +505,17 @@ def _decode_stamps(stamps: bytes | None) -> set[Stamp]:
     return set() if stamps is None else set(_stamps_decoder.decode(stamps))
 
 
+def _stored_history(ref: RunRef, stored: Sequence[Any]) -> History:
+    """The history that the columns `_STORED` hold."""
+    row = PlainRow._make(stored[3:])
+    blob: bytes | None = stored[1]
+    if blob is not None:
+        return _decode_history(blob, row.params)
+    if not isinstance(row.plain, bytes):
+        raise sqlite3.DatabaseError(f"run {ref} has no history in the index")
+    return plain_history(ref, row)
+
+
 def _decode_history(data: bytes, params: str | None) -> History:
     is_bare, items = _histories_decoder.decode(data)
     history: History = dict(items)
@@ -479,39 +524,6 @@ def _decode_history(data: bytes, params: str | None) -> History:
             if type(event) is Created:
                 history[stamp] = Created(event.run, params, event.key, event.mode, event.ignored)
     return history
-
-
-class _Bulk:
-    """What a bulk remembers: which runs were written, and what came of them again."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.later: list[State] = []
-        self.clock = 0
-
-    @property
-    def is_full(self) -> bool:
-        """True if it should end, or memory would be filled."""
-        return len(self.seen) > _BULK_RUNS or sum(len(state.runs) for state in self.later) > _LATER_RUNS
-
-    def first_seen(self, state: State, clock: int) -> State:
-        """The part of a state whose runs were not written yet; the rest is kept for later."""
-        self.clock = max(self.clock, clock)
-        before = len(self.seen)
-        marks = {hash(ref): ref for ref in state.runs}  # of two with one hash the first is looked up later
-        again = self.seen.intersection(marks)
-        self.seen.update(marks)
-        if len(self.seen) - before == len(state.runs):
-            return state
-        first, later = State(rules=state.rules), State()
-        wanted = {marks[mark] for mark in marks if mark not in again}
-        for ref, history in state.runs.items():
-            part = first if ref in wanted else later
-            part.runs[ref] = history
-            if ref in state.unproven:
-                part.unproven[ref] = state.unproven[ref]
-        self.later.append(later)
-        return first
 
 
 def index_path(root: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> str:

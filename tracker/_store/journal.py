@@ -1,7 +1,7 @@
-"""The live journal of one writer, and its sealing from memory.
+"""The live journal of one writer, and its sealing from memory: of the ledger, and of what else is frames.
 
 Knows frames, seq and the one file it appends to. Never reads that file, never opens it twice, and does not
-know what its events mean. One thread at a time; the ledger holds the lock.
+know what its payloads mean. One thread at a time; the owner holds the lock.
 
 All bytes of the unsealed segment are in memory too, so whatever befalls the file (replaced by a copy,
 shortened, a failed sync) the segment is published from memory and nothing is lost (I6, I7).
@@ -13,8 +13,8 @@ import contextlib
 import enum
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ from tracker._codec.frame import MAGIC, MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Frame
 from tracker._disk import durable
 from tracker._disk.host import Host
 from tracker._model.event import Event, Opened, encode_events, encode_opened, encode_sealed
-from tracker._model.names import month_of, segment_name
+from tracker._model.names import LEDGER, SegmentKind, month_of, segment_name
 from tracker.errors import StorageError
 from tracker.terms import WriterId
 
@@ -51,82 +51,89 @@ class _Live(enum.Enum):
     ADRIFT = "failed or replaced: only memory holds the truth"
 
 
-class _Mark(NamedTuple):
+class _Mark(Struct, frozen=True):
     size: int
     frames: int
     seq: int
 
 
-class Journal:
-    """One writer's segments, one after another.
+class Stream(ABC):
+    """A row of segments that one writer fills, one after another. What they lie in and hold, a child knows.
 
-    `ledger_fd` is a descriptor of `ledger/` that outlives it; `tick` gives the next hybrid clock.
+    `room_fd` is a descriptor of the room, as `ledger/`, and outlives it; `tick` gives the next hybrid clock.
     """
 
-    def __init__(
-        self, ledger_fd: int, writer: WriterId, owner: Host, version: str, tick: Callable[[], int]
-    ) -> None:
-        self.writer = writer
+    room: str
+    segment_bytes = SEGMENT_BYTES
+
+    def __init__(self, room_fd: int, tick: Callable[[], int]) -> None:
         self.number = 0
-        self.sealed: list[str] = []  # paths below ledger/
-        self._ledger_fd = ledger_fd
-        self._owner = owner
-        self._version = version
+        self.sealed: list[str] = []  # paths below the room
+        self._room_fd = room_fd
         self._tick = tick
         self._seq = 0
         self._frames = 0
         self._memory = bytearray()
         self._encoder = FrameEncoder()
-        self._opened: Opened | None = None
-        self._month = ""
-        self._month_fd = -1
+        self._folder = ""
+        self._folder_fd = -1
         self._fd = -1
         self._live = _Live.NONE
         self._entry_synced = False
         self._open_bytes = 0
         self._unsettled = False  # SEAL is in memory, and whether its name is visible is not known
 
+    @abstractmethod
+    def name_of(self, kind: SegmentKind, hash16: str | None = None) -> str:
+        """The present segment's name in its folder, as a file of that kind."""
+
+    @abstractmethod
+    def folder_at(self, clock: int) -> str:
+        """The folder of a segment that begins now."""
+
+    @abstractmethod
+    def opening(self, clock: int) -> bytes:
+        """The payload of its OPEN frame."""
+
     @property
     def name(self) -> str:
         """The live file's name."""
-        return segment_name(self.writer, self.number, "open")
+        return self.name_of("open")
+
+    @property
+    def previous(self) -> str | None:
+        """The name of the segment that was sealed last."""
+        return self.sealed[-1].rpartition("/")[2] if self.sealed else None
 
     @property
     def is_empty(self) -> bool:
         """True if nothing waits to be sealed."""
         return not self._memory
 
-    def append(self, events_of: EventsOf) -> Appended:
-        """Append one frame of events and return it. It survives kill -9 from here on; it is not synced.
-
-        Crash states: the frame is in the file, or a torn part of it, which readers ignore.
-        Cost: one write(2), about 6 µs for 400 bytes.
-
-        Raises: StorageError when neither the file nor a fresh one took the bytes; then nothing of the
-        frame is recorded, unless it may be read by others already: then it stands. ValueError when the
-        events pass 64 MiB.
-        """
-        if not self.is_empty and (self._unsettled or self._would_overflow(events_of)):
-            self.seal()
+    def _begun(self) -> _Mark:
+        """Where the frame that comes next can be taken back to. Begins a segment where there is none."""
         mark = self._mark()
         if self.is_empty:
             self._begin()
-        clock, seq = self._tick(), self._seq
-        events = events_of(seq)
-        payload = encode_events(events)
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            self._return_to(mark)
-            raise ValueError(
-                f"events of {len(payload)} bytes: a frame holds {MAX_PAYLOAD_BYTES}; record less at once"
-            )
-        frame = self._remember(FrameType.EVENTS, clock, payload)
-        assert self._opened is not None, "a begun segment has its OPEN frame"
-        appended = Appended(seq, clock, frame[-32:], events, self._opened)
+        return mark
+
+    def _append(self, mark: _Mark, type_: FrameType, clock: int, payload: bytes) -> bytes:
+        """Append one frame and return it. It survives kill -9 from here on; it is not synced.
+
+        Crash states: the frame is in the file, or a torn part of it, which readers ignore.
+
+        Raises: StorageError when neither the file nor a fresh one took the bytes; then nothing of the
+        frame is recorded, unless it may be read by others already: then it stands.
+        """
+        frame = self._remember(type_, clock, payload)
         try:
             self._write(mark)
         except OSError as error:
             self._save_or_withdraw(mark, error)
-        return appended
+        except BaseException:  # Ctrl-C
+            self._take_back_unless_whole(mark)
+            raise
+        return frame
 
     def sync(self) -> None:
         """Put all that was appended beyond a power cut: fdatasync, or the seal where the file is adrift.
@@ -143,11 +150,16 @@ class Journal:
         try:
             durable.sync_data(self._fd)
             if not self._entry_synced:  # the name itself, once a segment
-                durable.sync_folder("", self._month_fd)
+                durable.sync_folder("", self._folder_fd)
                 self._entry_synced = True
         except OSError:
             self._abandon()
             self.seal()
+
+    @property
+    def is_adrift(self) -> bool:
+        """True if something waits to be sealed that the file may not hold: it failed, or was replaced."""
+        return self._live is _Live.ADRIFT and not self.is_empty
 
     def is_in_place(self) -> bool:
         """True if the journal's name still leads to the file this process writes, at its full length."""
@@ -156,7 +168,7 @@ class Journal:
         if self._live is not _Live.GOOD:
             return False
         try:
-            named = os.stat(self.name, dir_fd=self._month_fd, follow_symlinks=False)
+            named = os.stat(self.name, dir_fd=self._folder_fd, follow_symlinks=False)
             held = os.fstat(self._fd)
         except OSError:
             return False
@@ -176,9 +188,9 @@ class Journal:
         mark = self._mark()
         if not self._unsettled:
             self._remember(FrameType.SEAL, self._tick(), encode_sealed(self._frames + 1))
-        name = segment_name(self.writer, self.number, "seg", self._encoder.file_hash())
+        name = self.name_of("seg", self._encoder.file_hash())
         try:
-            durable.publish(name, self._memory, self._month_fd)
+            durable.publish(name, self._memory, self._folder_fd)
         except durable.MaybeVisibleError:
             self._settle(name, mark)
             raise
@@ -192,7 +204,7 @@ class Journal:
     def _settle(self, name: str, mark: _Mark) -> None:
         """After a seal that failed: no other bytes may ever come under a name that may be visible."""
         try:
-            is_visible = durable.exists(name, self._month_fd)
+            is_visible = durable.exists(name, self._folder_fd)
         except StorageError:
             self._abandon()
             self._unsettled = True  # the very same bytes are published by the next call, and nothing else
@@ -205,53 +217,38 @@ class Journal:
     def close(self) -> None:
         """Give back the descriptors; what is not sealed stays in `.open`."""
         self._close_file()
-        if self._month_fd >= 0:
-            durable.close_read(self._month_fd)
-            self._month_fd = -1
+        if self._folder_fd >= 0:
+            durable.close_read(self._folder_fd)
+            self._folder, self._folder_fd = "", -1
 
     def _begin(self) -> None:
-        """Open a segment in memory; its file comes with the first events."""
+        """Open a segment in memory; its file comes with the first frame of its own."""
         clock = self._tick()
-        month = month_of(clock >> 16)
-        if month != self._month:
-            self._enter_month(month)
+        folder = self.folder_at(clock)
+        if folder != self._folder:
+            self._enter(folder)
         self._encoder = FrameEncoder()
         self._memory = bytearray(MAGIC)
-        self._opened = Opened(
-            format=FORMAT,
-            writer=self.writer,
-            segment=self.number,
-            host=self._owner.host,
-            boot=self._owner.boot,
-            pidns=self._owner.pidns,
-            pid=self._owner.pid,
-            pid_start=self._owner.pid_start,
-            user=self._owner.user,
-            version=self._version,
-            time=clock >> 16,
-            previous=self.sealed[-1].rpartition("/")[2] if self.sealed else None,
-            batch=self._owner.batch,
-        )
-        self._remember(FrameType.OPEN, clock, encode_opened(self._opened))
+        self._remember(FrameType.OPEN, clock, self.opening(clock))
         self._open_bytes = len(self._memory)
 
-    def _enter_month(self, month: str) -> None:
+    def _enter(self, folder: str) -> None:
         try:
-            if durable.make_folder(month, self._ledger_fd):
-                durable.sync_folder("", self._ledger_fd)
-            month_fd = durable.open_folder_fd(month, self._ledger_fd)
+            if durable.make_folder(folder, self._room_fd):
+                durable.sync_folder("", self._room_fd)
+            folder_fd = durable.open_folder_fd(folder, self._room_fd)
         except OSError as error:
-            raise durable.as_storage_error(error, f"ledger/{month}", "make") from error
-        if self._month_fd >= 0:
-            durable.close_read(self._month_fd)
-        self._month, self._month_fd = month, month_fd
+            raise durable.as_storage_error(error, f"{self.room}/{folder}", "make") from error
+        if self._folder_fd >= 0:
+            durable.close_read(self._folder_fd)
+        self._folder, self._folder_fd = folder, folder_fd
 
-    def _would_overflow(self, events_of: EventsOf) -> bool:
-        """True if the next frame would take the segment past its size. Encodes events only near the end."""
-        if len(self._memory) < SEGMENT_BYTES * 7 // 8:
-            return False
-        more = len(encode_events(events_of(self._seq))) + 2 * OVERHEAD_BYTES
-        return len(self._memory) + more > SEGMENT_BYTES
+    def _is_near_end(self) -> bool:
+        return len(self._memory) >= self.segment_bytes * 7 // 8
+
+    def _would_overflow(self, payload_bytes: int) -> bool:
+        """True if a frame of that payload, and the seal, would take the segment past its size."""
+        return len(self._memory) + payload_bytes + 2 * OVERHEAD_BYTES > self.segment_bytes
 
     def _remember(self, type_: FrameType, clock: int, payload: bytes) -> bytes:
         frame = self._encoder.encode(type_, self._seq, clock, payload)
@@ -265,7 +262,7 @@ class Journal:
         if self._live is _Live.ADRIFT:
             raise OSError(errno.EIO, "the journal's file failed before")
         if self._live is _Live.NONE:
-            self._fd = durable.open_new(self.name, self._month_fd)
+            self._fd = durable.open_new(self.name, self._folder_fd)
             self._live, self._entry_synced = _Live.GOOD, False
             durable.write_all(self._fd, self._memory)
         else:
@@ -287,7 +284,18 @@ class Journal:
             if mark.size == 0:
                 self._drop_stillborn(has_open=written >= self._open_bytes)
             cause = failure if error.errno == errno.EIO else error
-            raise durable.as_storage_error(cause, f"ledger/{self._month}/{self.name}", "append to") from error
+            path = f"{self.room}/{self._folder}/{self.name}"
+            raise durable.as_storage_error(cause, path, "append to") from error
+
+    def _take_back_unless_whole(self, mark: _Mark) -> None:
+        """After a write that was broken off: what comes next is not written behind a part of a frame."""
+        written = self._written_bytes()
+        if written >= len(self._memory):
+            return
+        self._abandon()
+        self._return_to(mark)
+        if mark.size == 0:
+            self._drop_stillborn(has_open=written >= self._open_bytes)
 
     def _written_bytes(self) -> int:
         """How much of memory the file may hold."""
@@ -299,7 +307,7 @@ class Journal:
     def _drop_stillborn(self, *, has_open: bool) -> None:
         """Unlink a file that never held a whole event; if even that fails, leave its number behind."""
         try:
-            durable.unlink_if_there(self.name, self._month_fd)
+            durable.unlink_if_there(self.name, self._folder_fd)
         except OSError:
             self.number += 1
             self._seq += has_open  # a whole OPEN is there to be read
@@ -314,14 +322,14 @@ class Journal:
         """The segment lies under `name`: drop the live file and go on to the next number."""
         live = self.name
         self._close_file()
-        self.sealed.append(f"{self._month}/{name}")
+        self.sealed.append(f"{self._folder}/{name}")
         self.number += 1
         self._memory = bytearray()
         self._frames = 0
         self._live = _Live.NONE
         self._unsettled = False
         with contextlib.suppress(OSError):  # a ghost: the sealed file hides it, anyone may unlink it later
-            durable.unlink_if_there(live, self._month_fd)
+            durable.unlink_if_there(live, self._folder_fd)
 
     def _close_file(self) -> None:
         if self._fd >= 0:
@@ -336,3 +344,71 @@ class Journal:
         del self._memory[mark.size :]
         self._frames, self._seq = mark.frames, mark.seq
         self._encoder.rewound_to(self._memory)
+
+
+class Journal(Stream):
+    """One writer's segments of the ledger. `ledger_fd` is a descriptor of `ledger/`."""
+
+    room = LEDGER
+
+    def __init__(
+        self, ledger_fd: int, writer: WriterId, owner: Host, version: str, tick: Callable[[], int]
+    ) -> None:
+        super().__init__(ledger_fd, tick)
+        self.writer = writer
+        self._owner = owner
+        self._version = version
+        self._opened: Opened | None = None
+
+    def append(self, events_of: EventsOf) -> Appended:
+        """Append one frame of events and return it, as `_append` does.
+
+        Cost: one write(2), about 6 µs for 400 bytes.
+        Raises: StorageError; ValueError when the events pass 64 MiB.
+        """
+        if not self.is_empty and (self._unsettled or self._is_full_for(events_of)):
+            self.seal()
+        mark = self._begun()
+        clock, seq = self._tick(), self._seq
+        events = events_of(seq)
+        payload = encode_events(events)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            self._return_to(mark)
+            raise ValueError(
+                f"events of {len(payload)} bytes: a frame holds {MAX_PAYLOAD_BYTES}; record less at once"
+            )
+        opened = self._opened
+        assert opened is not None, "a begun segment has its OPEN frame"
+        frame = self._append(mark, FrameType.EVENTS, clock, payload)
+        return Appended(seq, clock, frame[-32:], events, opened)
+
+    def _is_full_for(self, events_of: EventsOf) -> bool:
+        """True if the next frame would take the segment past its size. Encodes events only near the end."""
+        return self._is_near_end() and self._would_overflow(len(encode_events(events_of(self._seq))))
+
+    def name_of(self, kind: SegmentKind, hash16: str | None = None) -> str:
+        """`<writer>-<number>`, and what its kind adds."""
+        return segment_name(self.writer, self.number, kind, hash16)
+
+    def folder_at(self, clock: int) -> str:
+        """The UTC month."""
+        return month_of(clock >> 16)
+
+    def opening(self, clock: int) -> bytes:
+        """Who writes, since when."""
+        self._opened = Opened(
+            format=FORMAT,
+            writer=self.writer,
+            segment=self.number,
+            host=self._owner.host,
+            boot=self._owner.boot,
+            pidns=self._owner.pidns,
+            pid=self._owner.pid,
+            pid_start=self._owner.pid_start,
+            user=self._owner.user,
+            version=self._version,
+            time=clock >> 16,
+            previous=self.previous,
+            batch=self._owner.batch,
+        )
+        return encode_opened(self._opened)

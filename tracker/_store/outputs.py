@@ -1,4 +1,4 @@
-"""A run's own files: its `params.json`, and the sealing of what it wrote.
+"""A run's own files: its folder, its `params.json`, and users' files brought beyond a power cut.
 
 Knows paths below the root and bytes. Users' files are read, never written.
 
@@ -12,14 +12,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from blake3 import blake3
-
 from tracker._disk import durable
-from tracker._model.event import Attachment, File
-from tracker.errors import DamagedError, NameRefusedError, StorageError
-
-_SMALL_BYTES = 1 << 20
-_AT_ONCE = 1 << 22
+from tracker.errors import DamagedError
 
 
 def make_run_folder(root_fd: int, path: str) -> None:
@@ -57,74 +51,9 @@ def put_params(root_fd: int, path: str, text: bytes) -> None:
     durable.replace(path, text, root_fd, sync=False)
 
 
-def seal_files(root: Path, files: Iterable[Attachment]) -> list[File]:
-    """The files as they are now: size and digest, folders file by file.
-
-    One that was attached and does not exist has neither. Cost: 15 µs a small file; large ones at the speed
-    of BLAKE3 on all cores.
-    Raises: StorageError when one cannot be read.
-    """
-    return [sealed for file in files for sealed in _seal(root, file)]
-
-
 def exists(root: Path, path: str) -> bool:
     """True if something lies at `path` below the root, or at an absolute one."""
     return durable.path_exists(os.path.join(root, path))
-
-
-def _seal(root: Path, file: Attachment) -> Iterator[File]:
-    place = os.path.join(root, file.path)
-    try:
-        status = os.stat(place)
-        if stat.S_ISDIR(status.st_mode):
-            yield from _seal_folder(root, file)
-        elif stat.S_ISREG(status.st_mode):
-            size, digest = hash_file(place)
-            yield File(file.name, file.path, size, digest, file.external)
-        else:
-            yield File(file.name, file.path, None, None, file.external)
-    except FileNotFoundError:
-        yield File(file.name, file.path, None, None, file.external)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise durable.as_storage_error(error, place, "seal") from error
-
-
-def _seal_folder(root: Path, folder: Attachment) -> Iterator[File]:
-    place = os.path.join(root, folder.path)
-    for above, folders, names in os.walk(place):
-        folders.sort()
-        inner = os.path.relpath(above, place)
-        for name in sorted(names):
-            below = name if inner == "." else f"{inner}/{name}".replace(os.sep, "/")
-            if not _is_utf8(below):
-                raise NameRefusedError("file name", below, f"in {folder.path} is not UTF-8", "rename it")
-            yield from _seal(
-                root, Attachment(f"{folder.name}/{below}", f"{folder.path}/{below}", folder.external)
-            )
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def hash_file(place: str) -> tuple[int, bytes]:
-    """Size in bytes and BLAKE3 digest of a file. Raises: OSError as it comes."""
-    with open(place, "rb", buffering=0) as file:
-        data = file.read(_SMALL_BYTES)
-        if len(data) < _SMALL_BYTES:
-            return len(data), blake3(data).digest()
-        hasher = blake3(data, max_threads=blake3.AUTO)
-        size = len(data)
-        while data := file.read(_AT_ONCE):
-            hasher.update(data)
-            size += len(data)
-        return size, hasher.digest()
 
 
 def sync_files(root: Path, root_fd: int, paths: Iterable[str]) -> None:

@@ -11,10 +11,11 @@ Spec: spec/packs.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
+from msgspec import Struct
+
+from tracker._codec.digest import is_hex
 from tracker._codec.frame import file_hash
 from tracker._codec.ustar import BLOCK_BYTES, END, format_header, padded, parse_header
 from tracker._disk import durable
@@ -28,13 +29,11 @@ PACK_BYTES = 64 << 20
 SMALL_BYTES = 16 << 20
 """Shorter packs are folded again."""
 
-_NAME = re.compile(r"[0-9a-f]{16}\.pack")
-
 Read = Callable[[int, int], bytes]
 """Gives the bytes at (start, size), fewer where the file ends."""
 
 
-class Member(NamedTuple):
+class Member(Struct, frozen=True):
     """Where a member's bytes lie in its pack; of one that was cut short fewer may be there."""
 
     start: int
@@ -74,7 +73,7 @@ class Table:
         return self.identity[3]
 
 
-class Copy(NamedTuple):
+class Copy(Struct, frozen=True):
     """A member's bytes in one pack."""
 
     data: bytes
@@ -96,7 +95,8 @@ def pack_name(data: bytes) -> str:
 
 def is_pack_name(file: str) -> bool:
     """Tell whether a file's name is that of a pack."""
-    return _NAME.fullmatch(file) is not None
+    stem, _, ending = file.partition(".")
+    return ending == "pack" and is_hex(stem, 16)
 
 
 def is_pack_whole(file: str, data: bytes) -> bool:

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any, NamedTuple
+
+from tracker.errors import DamagedError
+
+HAS_JSON_TEXT = sqlite3.sqlite_version_info >= (3, 38)
+"""True if SQLite gives values of a document as they are written there."""
 
 
 class SeenRow(NamedTuple):
@@ -32,6 +39,10 @@ class SeenRow(NamedTuple):
     summary: str | None
     attempts: int
     removed: int
+    name: str | None
+    parent: str | None
+    commit_id: str | None
+    dirty: int | None
 
 
 class LiveRow(NamedTuple):
@@ -47,6 +58,7 @@ _ORDER = ("clock", "writer", "seq", "pos")
 _INDEXED = """
 select r.uid, r.identifier, r.relpath, r.key, r.status, r.mode, r.params, r.clock >> 16 as created_ms,
     r.started_ms, r.ended_ms, w.host, w.user, r.tags, r.summary, r.attempts, r.removed,
+    r.name, r.parent, r.commit_id, r.dirty,
     r.clock, r.writer, r.seq, r.pos
 from main.runs r left join main.writers w on w.writer = r.by
 """
@@ -70,6 +82,7 @@ class Relation:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.mark: object = None
         """Of what the live rows were made; the owner's."""
+        self._views = ["seen"]
         self._db = db
         for statement in _TABLES:
             db.execute(statement)
@@ -81,9 +94,12 @@ class Relation:
         values = (row + order for row, order in listed)
         marks = ", ".join("?" * len(COLUMNS + _ORDER))
         self._db.executemany(f"insert into temp.live values ({marks})", values)
-        union = f"{_INDEXED} where not exists ({_HIDING}) union all {_LIVE}"
-        self._db.execute("drop view if exists temp.seen")
+        union = f"select * from temp.others union all {_LIVE}"
+        for view in ("seen", "others"):
+            self._db.execute(f"drop view if exists temp.{view}")
+        self._db.execute(f"create temp view others as {_INDEXED} where not exists ({_HIDING})")
         self._db.execute(f"create temp view seen as {union if listed else _INDEXED}")
+        self._views = ["others", "live"] if listed else ["seen"]
 
     def select(
         self,
@@ -95,13 +111,50 @@ class Relation:
         limit: int | None = None,
         offset: int = 0,
     ) -> Iterator[tuple[Any, ...]]:
-        """Rows of `seen`. `columns`, `where` and `order` are SQL made of known words; values are bound."""
-        text = f"select {', '.join(columns)} from seen where {where}"
+        """Rows of `seen`. `columns`, `where` and `order` are SQL made of known words; values are bound.
+
+        Raises: DamagedError where a run's recorded params, or what is asked in them, are not JSON.
+        """
+        return self._select("seen", columns, where, bindings, order, limit, offset)
+
+    def select_first(
+        self, columns: Sequence[str], where: str, bindings: Sequence[Any], limit: int
+    ) -> list[tuple[Any, ...]]:
+        """The first rows of `seen` in the order of creation.
+
+        The index and what stands beside it are asked one after the other: of each SQLite goes by that order
+        and stops at the last row that is wanted; of their union it would first find all.
+
+        Raises: DamagedError, as `select`.
+        """
+        size = len(columns)
+        named = [*columns, *_ORDER]
+        parts = [self._select(view, named, where, bindings, BY_CREATION, limit) for view in self._views]
+        rows = merge(*parts, key=lambda row: row[size:])
+        return [row[:size] for row in islice(rows, limit)]
+
+    def _select(
+        self,
+        view: str,
+        columns: Sequence[str],
+        where: str,
+        bindings: Sequence[Any],
+        order: str,
+        limit: int | None,
+        offset: int = 0,
+    ) -> Iterator[tuple[Any, ...]]:
+        text = f"select {', '.join(columns)} from {view} where {where}"
         text += f" order by {order}" if order else ""
         if limit is not None or offset:
             text += " limit ? offset ?"
             bindings = [*bindings, -1 if limit is None else limit, offset]
-        return iter(self._db.execute(text, bindings))
+        try:
+            yield from self._db.execute(text, bindings)
+        except sqlite3.OperationalError as error:
+            if "malformed JSON" not in str(error):
+                raise
+            cure = "see `tracker verify`"
+            raise DamagedError("a run of the store", "its recorded params are not JSON", cure=cure) from error
 
     def ask(self, text: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """The answer to a whole query that reads `seen`, with its headings. Nothing can be written by it.

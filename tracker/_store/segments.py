@@ -34,6 +34,18 @@ _STAMPS = 1 << 63  # what SQLite holds
 DEAD_AFTER_S = 24 * 3600
 
 
+class Sort(Struct, frozen=True):
+    """What segments of a room are: their room below `.tracker`, the types of their frames, and their OPEN."""
+
+    room: str
+    last_type: FrameType
+    decode_opened: Callable[[memoryview | bytes, str], Opened]
+    may_be_packed: bool
+
+
+OF_LEDGER = Sort(LEDGER, FrameType.SEAL, decode_opened, may_be_packed=True)
+
+
 class SegmentFile(NamedTuple):
     """One segment's place, `ledger/<month>/<file>`, loose or in a pack there, and what its name says."""
 
@@ -205,7 +217,9 @@ def choose(files: Iterable[SegmentFile]) -> tuple[list[SegmentFile], list[Segmen
     return counting, hidden
 
 
-def read_segment(ledger_fd: int, place: SegmentFile, *, verify: bool = True) -> Segment | None:
+def read_segment(
+    ledger_fd: int, place: SegmentFile, *, verify: bool = True, sort: Sort = OF_LEDGER
+) -> Segment | None:
     """Read one file and judge it; None if it is gone.
 
     Damage is a verdict, not an error. Of several copies the first that is sound is given, else the first: the
@@ -215,26 +229,28 @@ def read_segment(ledger_fd: int, place: SegmentFile, *, verify: bool = True) -> 
     Cost: one read and one BLAKE3 pass, about 1 ms for 1 MiB.
     """
     first: Segment | None = None
-    for data, mtime_ns in _iter_copies(ledger_fd, place):
-        segment = judge_segment(data, place, mtime_ns, verify=verify)
+    for data, mtime_ns in _iter_copies(ledger_fd, place, sort):
+        segment = judge_segment(data, place, mtime_ns, verify=verify, sort=sort)
         if not segment.damage or place.name.kind == "open":
             return segment
         first = first or segment
+    if not sort.may_be_packed:
+        return first
     stamp = None if first is None else stat_segment(ledger_fd, place.path)
     return first if first is None or stamp is None else structs.replace(first, mtime_ns=stamp.mtime_ns)
 
 
-def read_bytes(ledger_fd: int, place: SegmentFile) -> bytes | None:
+def read_bytes(ledger_fd: int, place: SegmentFile, *, sort: Sort = OF_LEDGER) -> bytes | None:
     """The bytes of a segment: of its first sound copy, else of its first; None if it is gone."""
     first: bytes | None = None
-    for data, _ in _iter_copies(ledger_fd, place):
+    for data, _ in _iter_copies(ledger_fd, place, sort):
         if place.name.kind == "open" or file_hash(data) == place.name.hash16:
             return data
         first = data if first is None else first
     return first
 
 
-def _iter_copies(ledger_fd: int, place: SegmentFile) -> Iterator[tuple[bytes, int]]:
+def _iter_copies(ledger_fd: int, place: SegmentFile, sort: Sort) -> Iterator[tuple[bytes, int]]:
     """Bytes and time stamp of each copy: the loose one, and those in packs.
 
     One that goes from loose to packed, or back, while it is looked for is found: it is under its new name
@@ -248,7 +264,7 @@ def _iter_copies(ledger_fd: int, place: SegmentFile) -> Iterator[tuple[bytes, in
             is_found = True
         except FileNotFoundError:
             pass  # packed, or gone
-        if place.name.kind == "open":
+        if place.name.kind == "open" or not sort.may_be_packed:
             return
         for copy in packs.iter_copies(place.month, ledger_fd, f"{LEDGER}/{place.path}"):
             yield copy.data, copy.mtime_ns
@@ -275,48 +291,62 @@ def stat_segment(ledger_fd: int, path: str) -> Stamp | None:
     return Stamp(found[0][0], sum(mtime_ns for _, mtime_ns in found) % _STAMPS) if found else None
 
 
+def is_left_behind(
+    ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float, sort: Sort = OF_LEDGER
+) -> bool:
+    """True for a sound journal whose writer is gone, so that `publish_dead` would publish it."""
+    if place.name.kind != "open":
+        return False
+    segment = read_segment(ledger_fd, place, sort=sort)
+    if segment is None or segment.damage:
+        return False
+    return _is_dead(segment.opened, me, now_s - segment.mtime_ns / 1e9)
+
+
 def is_loose(ledger_fd: int, place: SegmentFile) -> bool:
     """True if a segment lies under its own name, in a pack or not."""
     return durable.exists(place.path, ledger_fd)
 
 
-def judge_segment(data: bytes, place: SegmentFile, mtime_ns: int = 0, *, verify: bool = True) -> Segment:
+def judge_segment(
+    data: bytes, place: SegmentFile, mtime_ns: int = 0, *, verify: bool = True, sort: Sort = OF_LEDGER
+) -> Segment:
     """What the bytes of a segment file are worth. Raises: VersionError."""
-    result, damage = _judge(data, place, verify=verify)
+    result, damage = _judge(data, place, sort.last_type, verify=verify)
     if result.verdict is Verdict.NEWER:
         raise VersionError(
-            f"ledger/{place.path}",
+            f"{sort.room}/{place.path}",
             result.why.removeprefix("newer: "),
             "1",
             "read it with a newer release of tracker",
         )
     opened = None
     if result.frames:
-        _refuse_newer(result.frames[0].payload, place)
+        _refuse_newer(result.frames[0].payload, place, sort)
         try:
-            opened = decode_opened(result.frames[0].payload, place.path)
+            opened = sort.decode_opened(result.frames[0].payload, place.path)
         except DamagedError as error:
             damage = damage or error.why
     return Segment(place, result, len(data), mtime_ns, opened, damage)
 
 
-def _refuse_newer(payload: memoryview | bytes, place: SegmentFile) -> None:
+def _refuse_newer(payload: memoryview | bytes, place: SegmentFile, sort: Sort) -> None:
     format_ = format_of_opened(payload)
     if format_ > 1:
         raise VersionError(
-            f"ledger/{place.path}",
+            f"{sort.room}/{place.path}",
             str(format_),
             "1",
             "read it with the release of tracker that wrote it, or newer",
         )
 
 
-def _judge(data: bytes, place: SegmentFile, *, verify: bool) -> tuple[Scan, str]:
+def _judge(data: bytes, place: SegmentFile, last_type: int, *, verify: bool) -> tuple[Scan, str]:
     if place.name.kind == "open":
-        result = scan(data)
+        result = scan(data, last_type)
         return result, result.why if result.verdict is Verdict.DAMAGED else ""
     is_proved = not verify or file_hash(data) == place.name.hash16
-    result = (read_trusted(data) if is_proved else None) or scan(data)
+    result = (read_trusted(data, last_type) if is_proved else None) or scan(data, last_type)
     if result.verdict is not Verdict.WHOLE:
         return result, result.why
     if not is_proved:
@@ -353,13 +383,14 @@ def read_chosen(
     *,
     verify: bool = True,
     on_read: Callable[[int], None] | None = None,
+    sort: Sort = OF_LEDGER,
 ) -> Iterator[Segment]:
     """Read the segments that count, and hidden journals and parts where every sealed copy is damaged."""
     counting, hidden = choose(files)
     sound: set[tuple[str, int]] = set()
     damaged: set[tuple[str, int]] = set()
     for place in counting:
-        segment = read_segment(ledger_fd, place, verify=verify)
+        segment = read_segment(ledger_fd, place, verify=verify, sort=sort)
         if segment is None:
             continue
         (damaged if segment.damage else sound).add(place.owner)
@@ -368,12 +399,14 @@ def read_chosen(
         yield segment
     for place in hidden:
         if place.owner in damaged - sound:
-            segment = read_segment(ledger_fd, place)
+            segment = read_segment(ledger_fd, place, sort=sort)
             if segment is not None:
                 yield segment
 
 
-def publish_dead(ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float) -> bool:
+def publish_dead(
+    ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float, sort: Sort = OF_LEDGER
+) -> bool:
     """Publish the good prefix of a dead writer's journal as a part, and unlink the journal.
 
     True if the journal is gone. Two processes that do it at once write the same bytes under the same name.
@@ -387,7 +420,7 @@ def publish_dead(ledger_fd: int, place: SegmentFile, me: host.Host, now_s: float
         data = durable.read_file(place.path, ledger_fd)
     except FileNotFoundError:
         return True
-    segment = judge_segment(data, place)
+    segment = judge_segment(data, place, sort=sort)
     if segment.damage or not _is_dead(segment.opened, me, now_s - status.st_mtime):
         return False
     if segment.scan.frames:
@@ -404,7 +437,7 @@ def _is_dead(opened: Opened | None, me: host.Host, unchanged_s: float) -> bool:
     return unchanged_s > DEAD_AFTER_S if dead is None else dead
 
 
-def unlink_ghosts(ledger_fd: int, files: Iterable[SegmentFile]) -> int:
+def unlink_ghosts(ledger_fd: int, files: Iterable[SegmentFile], sort: Sort = OF_LEDGER) -> int:
     """Unlink journals and parts hidden by a sealed segment that matches its name; return how many.
 
     Copies of a tree bring them back; what they hold is in the sealed file.
@@ -414,7 +447,7 @@ def unlink_ghosts(ledger_fd: int, files: Iterable[SegmentFile]) -> int:
     sealed = {file.owner: file for file in files if file.name.kind == "seg"}
     gone = 0
     for place in (place for place in hidden if is_loose(ledger_fd, place)):
-        proof = read_segment(ledger_fd, sealed[place.owner])
+        proof = read_segment(ledger_fd, sealed[place.owner], sort=sort)
         if proof is not None and not proof.damage:
             gone += durable.unlink_if_there(place.path, ledger_fd)
     return gone

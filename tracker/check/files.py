@@ -9,21 +9,22 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tracker._codec.digest import digest
+from tracker._codec.canonical import parse
 from tracker._codec.frame import file_hash
 from tracker._disk import durable
+from tracker._disk.hashing import hash_file
 from tracker._model import names
-from tracker._model.event import Done, Failed, File, Interrupted
-from tracker._model.fold import Run, Stamp, run_of
+from tracker._model.event import Captured, Done, Failed, File, Interrupted
+from tracker._model.fold import History, Run, Stamp, run_of
 from tracker._model.names import STORE
 from tracker._model.removal import Removal, removal_of
-from tracker._store import manifests, objects, outputs
+from tracker._store import manifests, objects
 from tracker.check.findings import CURE_REBUILD, CURE_REPAIR, Finding, Progress, damage, incomplete, note
 from tracker.check.reading import Reading, implied_manifests
 from tracker.check.set_aside import Trashed
-from tracker.errors import StorageError
+from tracker.errors import StorageError, TrackerError
 from tracker.terms import RunRef, Status, StorageMode
 
 _RUN_FOLDER = re.compile(r"[0-9a-f]{32}")
@@ -31,32 +32,88 @@ _PREFIXED_PARAMS = re.compile(rf"([0-9a-f]{{32}})_{re.escape(names.PARAMS)}")
 
 
 def iter_objects(store_fd: int, reading: Reading, *, full: bool) -> Iterator[Finding]:
-    """Objects that events name and that are not here; with `full`, those with other bytes."""
+    """Objects that events name and that are not here; with `full`, those with other bytes.
+
+    Cost: with `full` one read of each object, once, however many runs saved it.
+    """
     there = set(objects.iter_objects(store_fd))
+    parts = _PartsOfCode(store_fd, there)
     for ref, history in reading.state.runs.items():
-        for event in history.values():
-            if isinstance(event, Failed) and event.traceback is not None:
-                path = names.object_path(event.traceback.hex())
-                if path not in there:
-                    yield incomplete(
-                        "object-missing",
-                        f"{STORE}/{path}",
-                        f"the traceback of {ref} is not here",
-                        "copy the tree again",
-                    )
+        for path, what in _named_objects(history, parts):
+            if path not in there:
+                why = f"{what} of {ref} is not here"
+                yield incomplete("object-missing", f"{STORE}/{path}", why, "copy the tree again")
     for path in sorted(there) if full else []:
-        name = names.parse_object_path(path)
-        if name is not None and _digest_at(path, store_fd) != name:
+        if not _is_sound(path, store_fd):
             what = "its bytes are not those its name says"
             cure = f"{CURE_REPAIR}, which sets it aside, and copy the tree again"
             yield damage("object-damaged", f"{STORE}/{path}", what, cure)
 
 
-def _digest_at(path: str, store_fd: int) -> str | None:
+class _PartsOfCode:
+    """The objects that a code object names, each read once. Spec: spec/provenance.md section 4."""
+
+    def __init__(self, store_fd: int, there: set[str]) -> None:
+        self._store_fd = store_fd
+        self._there = there
+        self._known: dict[str, list[tuple[str, str]]] = {}
+
+    def of(self, path: str) -> list[tuple[str, str]]:
+        """Paths, and what each is; none of a code object that is not here, or says something else."""
+        if path not in self._known:
+            self._known[path] = [*self._read(path)] if path in self._there else []
+        return self._known[path]
+
+    def _read(self, path: str) -> Iterator[tuple[str, str]]:
+        name = names.parse_object_path(path)
+        assert name is not None, "it is the path of an object"
+        try:
+            code = parse(objects.get_object(self._store_fd, name))
+        except (TrackerError, OSError):  # what is damaged is told by a full check
+            return
+        if isinstance(code.get("diff"), str):
+            yield names.object_path(code["diff"]), "the diff"
+        for file in code.get("untracked") or []:
+            if isinstance(file, list) and len(file) > 3 and isinstance(file[3], str):
+                yield names.object_path(file[3]), f"the source {file[0]!r}"
+
+
+def _named_objects(history: History, parts: _PartsOfCode) -> Iterator[tuple[str, str]]:
+    """Paths of objects that a run needs, and what each is to it."""
+    for event in history.values():
+        if isinstance(event, Captured):
+            for path, what in _objects_of_facts(event.facts):
+                yield path, what
+                yield from parts.of(path) if what == "the code" else ()
+        if not isinstance(event, (Done, Failed, Interrupted)):
+            continue
+        if isinstance(event, Failed) and event.traceback is not None:
+            yield names.object_path(event.traceback.hex()), "the traceback"
+        for file in event.files:
+            if _is_object(file):
+                yield file.path.removeprefix(f"{STORE}/"), f"file {file.name!r}"
+
+
+def _objects_of_facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The objects that facts name; what those name is theirs to say. Spec: spec/provenance.md section 2."""
+    for fact in ("environment", "code", "argv", "variables"):
+        digest = facts.get(fact)
+        path = names.object_path(digest) if isinstance(digest, str) else ""
+        if names.parse_object_path(path) is not None:
+            yield path, f"the {fact}"
+
+
+def _is_object(file: File) -> bool:
+    """True for a file that was saved: it lies among the objects, and its name is its digest."""
+    inner = file.path.removeprefix(f"{STORE}/")
+    return not file.external and inner != file.path and names.parse_object_path(inner) is not None
+
+
+def _is_sound(path: str, store_fd: int) -> bool:
     try:
-        return digest(durable.read_file(path, store_fd))
+        return objects.is_sound(store_fd, path)
     except StorageError:
-        return None
+        return False
 
 
 def iter_manifests(store_fd: int, reading: Reading) -> Iterator[Finding]:
@@ -133,8 +190,9 @@ def iter_sealed(
     """Files that are not as the newest seal of their path says. Older seals are superseded, not violated.
 
     Files of a run that is being executed now are left alone; those of a removed one are looked for in the
-    trash too; what was purged, or left behind by a start anew, is not looked for.
-    Cost: one read and one BLAKE3 pass over every sealed file.
+    trash too; what was purged, or left behind by a start anew, is not looked for. Saved files are objects,
+    which `iter_objects` reads.
+    Cost: one read and one BLAKE3 pass over every sealed file; no cache is asked.
     """
     newest = _newest_seals(runs, {run.ref: removal_of(reading.state.runs[run.ref]) for run in runs})
     total = sum(seal.file.size or 0 for seal in newest.values())
@@ -172,7 +230,7 @@ def _newest_seals(runs: list[Run], removals: dict[RunRef, Removal]) -> dict[str,
     return {
         path: seal
         for path, seal in newest.items()
-        if path not in being_written and seal.file.size is not None
+        if path not in being_written and seal.file.size is not None and not _is_object(seal.file)
     }
 
 
@@ -190,7 +248,7 @@ def _judge_file(root: Path, seal: _Seal, trashed: Trashed) -> Iterator[Finding]:
 
 def _judge_bytes(root: Path, path: str, file: File) -> Iterator[Finding]:
     try:
-        size, found = outputs.hash_file(os.path.join(root, path))
+        size, found = hash_file(os.path.join(root, path))
     except FileNotFoundError:
         if file.external:
             yield note("external-missing", path, "an external file is not on this machine")

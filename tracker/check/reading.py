@@ -85,6 +85,14 @@ def read_ledger(ledger_fd: int, progress: Progress) -> Reading:
     return reading
 
 
+def reading_of(found: Iterable[Segment]) -> Reading:
+    """The same of segments that lie in no ledger yet; writers and runs are not judged."""
+    reading = Reading()
+    for segment in found:
+        _take(reading, segment, set())
+    return reading
+
+
 def _readable(ledger_fd: int, files: list[SegmentFile], reading: Reading) -> Iterable[Segment]:
     """The segments that can be read; a file the system will not give is a finding."""
     counting, hidden = segments.choose(files)
@@ -123,7 +131,7 @@ def _ghost(place: SegmentFile) -> Finding:
 
 def _take(reading: Reading, segment: Segment, forks: set[bytes]) -> None:
     reading.segments += 1
-    reading.findings += _judge_segment(segment)
+    reading.findings += judge_segment(segment, _shown(segment.place))
     writer = segment.writer
     if segment.opened is not None:
         reading.opened[writer] = segment.opened
@@ -143,8 +151,9 @@ def _take(reading: Reading, segment: Segment, forks: set[bytes]) -> None:
                 reading.ends.setdefault(event.run, {})[frame.clock, writer, frame.seq, position, fork] = end
 
 
-def _judge_segment(segment: Segment) -> list[Finding]:
-    path, scan = _shown(segment.place), segment.scan
+def judge_segment(segment: Segment, path: str) -> list[Finding]:
+    """What is wrong with a segment as a file, of whatever sort."""
+    scan = segment.scan
     if segment.damage:
         what = f"byte {scan.end}: {segment.damage}; {len(scan.salvaged)} later frames salvaged"
         return [damage("segment-damaged", path, what, CURE_MERGE)]
@@ -167,7 +176,7 @@ def _judge_payload(segment: Segment, frame: Frame, last_clock: int) -> list[Find
         faults = [fault for fault in decode_singly(frame.payload) if isinstance(fault, str)]
         found += [damage("broken-event", path, f"frame {frame.seq}: {fault}") for fault in faults]
     if frame.type == FrameType.SEAL:
-        found += _judge_seal(segment, frame)
+        found += judge_seal(segment, frame, path)
     if frame.type == FrameType.OPEN and segment.opened is not None:
         name = segment.place.name
         if (segment.opened.writer, segment.opened.segment) != (name.writer, name.number):
@@ -176,8 +185,8 @@ def _judge_payload(segment: Segment, frame: Frame, last_clock: int) -> list[Find
     return found
 
 
-def _judge_seal(segment: Segment, frame: Frame) -> list[Finding]:
-    path = _shown(segment.place)
+def judge_seal(segment: Segment, frame: Frame, path: str) -> list[Finding]:
+    """What is wrong with SEAL."""
     try:
         frames = decode_sealed(frame.payload).frames
     except DamagedError as error:
@@ -253,10 +262,11 @@ def read_names(ledger_fd: int) -> list[Finding]:
         files = {name for name in listed if parse_segment_name(name) or is_pack_name(name)}
         others = set(durable.list_names(month, ledger_fd)) - files
         found += [f"{LEDGER}/{month}/{name}" for name in others]
-    return [_foreign(path) for path in sorted(found)]
+    return [foreign(path) for path in sorted(found)]
 
 
-def _foreign(path: str) -> Finding:
+def foreign(path: str) -> Finding:
+    """A name below `.tracker` that is none of the store's."""
     name = path.rpartition("/")[2]
     if is_temporary(name):
         return note(

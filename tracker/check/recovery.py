@@ -197,12 +197,16 @@ def _is_told(reading: Reading, attempt: Attempt | None, one: Unmatched) -> bool:
 
 def _notes_on(one: Unmatched) -> tuple[str, str, str]:
     """What the ledger says of a manifest: all taken, only params taken, nothing taken as it knows better."""
-    through = one.manifest.through
-    frame = f"frame {through.seq} of writer {through.writer}"
+    return notes_on(one.path, one.manifest.through.writer, one.manifest.through.seq)
+
+
+def notes_on(path: str, writer: str, seq: int) -> tuple[str, str, str]:
+    """The same of the manifest at `path`, made from this frame. Spec: spec/manifest.md section 3."""
+    frame = f"frame {seq} of writer {writer}"
     return (
-        f"recovered from manifest {one.path}; {frame} is not here",
-        f"params recovered from manifest {one.path}; {frame} is here",
-        f"not recovered from manifest {one.path}: a later attempt or end is known; {frame} is not here",
+        f"recovered from manifest {path}; {frame} is not here",
+        f"params recovered from manifest {path}; {frame} is here",
+        f"not recovered from manifest {path}: a later attempt or end is known; {frame} is not here",
     )
 
 

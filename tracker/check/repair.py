@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
-from tracker._codec.digest import digest
 from tracker._disk import durable, host
 from tracker._model import names
 from tracker._model.fold import Run
@@ -21,7 +20,7 @@ from tracker._store import manifests, objects, outputs, segments
 from tracker._store.quarantine import quarantine, quarantine_outside
 from tracker._store.root import FORMAT_BYTES, make_store
 from tracker._store.segments import SegmentFile
-from tracker.check import packed
+from tracker.check import measured, packed
 from tracker.check.files import runs_of
 from tracker.check.findings import Mend, Progress, Repaired, Step, no_progress
 from tracker.check.reading import Reading, implied_manifests, read_ledger
@@ -82,6 +81,7 @@ class _Plan:
         yield from self._iter_journals()
         yield from self._iter_ghosts()
         yield from packed.iter_steps(self._store_fd)
+        yield from measured.iter_steps(self._store_fd)
         yield from self._iter_manifests()
         yield from self._iter_objects()
         yield from self._iter_params()
@@ -94,17 +94,10 @@ class _Plan:
     def _iter_journals(self) -> Iterator[Step]:
         me, now_s = host.this_process(), host.now_ms() / 1000
         for place in segments.choose(segments.list_segments(self._ledger_fd))[0]:
-            if place.name.kind == "open" and self._is_dead(place, me, now_s):
+            if segments.is_left_behind(self._ledger_fd, place, me, now_s):
                 publish = partial(segments.publish_dead, self._ledger_fd, place, me, now_s)
                 what = "publish what its writer, who is gone, left"
                 yield Mend("journal", f"{STORE}/{LEDGER}/{place.path}", what), publish
-
-    def _is_dead(self, place: SegmentFile, me: host.Host, now_s: float) -> bool:
-        segment = segments.read_segment(self._ledger_fd, place)
-        if segment is None or segment.damage:
-            return False
-        dead = None if segment.opened is None else host.is_dead(segment.opened, me)
-        return now_s - segment.mtime_ns / 1e9 > segments.DEAD_AFTER_S if dead is None else dead
 
     def _iter_ghosts(self) -> Iterator[Step]:
         files = segments.list_segments(self._ledger_fd)
@@ -154,7 +147,7 @@ class _Plan:
 
     def _holds_object(self, path: str) -> bool:
         try:
-            return digest(durable.read_file(path, self._store_fd)) == names.parse_object_path(path)
+            return objects.is_sound(self._store_fd, path)
         except StorageError:
             return False
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tracker._disk import durable
 from tracker._model.names import FORMAT, LEDGER, STORE
 from tracker._store.root import FORMAT_BYTES, check_format
-from tracker.check import files, packed, replay, set_aside
+from tracker.check import files, measured, packed, replay, set_aside
 from tracker.check.findings import (
     CURE_REPAIR,
     Finding,
@@ -87,6 +87,7 @@ def _iter_disk(
     yield from files.iter_objects(store_fd, reading, full=full)
     yield from files.iter_manifests(store_fd, reading)
     yield from packed.iter_packs(store_fd)
+    yield from measured.iter_metrics(store_fd, reading.state.runs, progress)
     yield from files.iter_unrecorded(ledger.root, reading)
     yield from set_aside.iter_quarantined(store_fd)
     trashed = set_aside.read_trash(store_fd, reading)

@@ -20,7 +20,7 @@ from tracker.cli.selection import open_store
 from tracker.cli.table import width_of
 from tracker.cli.words import printable
 from tracker.errors import QueryError
-from tracker.query import Compiled, Space, compile_query, fields_of, nearest, parse_query
+from tracker.query import COLUMNS, Compiled, FieldUse, Space, compile_query, fields_of, nearest, parse_query
 from tracker.runs.batches import Selection
 from tracker.runs.columns import Flat, iter_chunks
 from tracker.runs.past import Past
@@ -132,12 +132,22 @@ def tell_unknown_keys(where: str | None, sources: list[Source]) -> None:
     every = select_runs(None, relpath="", sort=None, limit=None, removed=False)
     known: set[str] | None = None
     for use in fields_of(parse_query(where)):
-        if use.space is Space.COLUMN or _is_somewhere(use.text, sources, every):
+        if use.space is not Space.COLUMN and _is_somewhere(use.text, sources, every):
             continue
         known = _known_keys(sources, every) if known is None else known
-        meant = nearest(use.text, known)
-        more = f"; did you mean {meant!r}?" if meant else ""
-        sys.stderr.write(printable(f"no run has the key {use.text!r} (column {use.column + 1}){more}") + "\n")
+        hint = _hint(use, known)
+        if hint:
+            sys.stderr.write(printable(hint) + "\n")
+
+
+def _hint(use: FieldUse, known: set[str]) -> str:
+    """What is wrong with a field of a query that found nothing; "" if nothing is."""
+    place = f"{use.text!r} (column {use.column + 1})"
+    if use.space is Space.COLUMN:
+        member = f"params.{use.text}"
+        return f"{place} is no param; did you mean {member!r}?" if member in known else ""
+    meant = nearest(use.text, known)
+    return f"no run has the key {place}" + (f"; did you mean {meant!r}?" if meant else "")
 
 
 def _is_somewhere(text: str, sources: list[Source], every: Selection) -> bool:
@@ -146,7 +156,7 @@ def _is_somewhere(text: str, sources: list[Source], every: Selection) -> bool:
 
 
 def _known_keys(sources: list[Source], every: Selection) -> set[str]:
-    known: set[str] = set()
+    known = set(COLUMNS)
     for source in sources:
         for chunk in iter_chunks(islice(Rows(source, replace(every, limit=SAMPLE)).iter_placed(), SAMPLE)):
             known.update(Flat(Space.PARAMS).columns(chunk.params))

@@ -19,7 +19,7 @@ class Command(NamedTuple):
     run: Callable[[Namespace, Screen], int]
 
 
-RUN_HELP = "a uid or 4 digits or more of it, the folder of a run, its ref (as `show` prints it), or @latest"
+RUN_HELP = "4 digits or more of a uid, a name, folder or ref, @latest, @best:METRIC or @best:-METRIC"
 
 
 def add_run(parser: ArgumentParser, *, optional: bool = False) -> None:
@@ -31,5 +31,5 @@ def add_run(parser: ArgumentParser, *, optional: bool = False) -> None:
 def count(text: str) -> int:
     """A number of things, from 0 on."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ArgumentTypeError(f"{text!r} is not a number of events")
+        raise ArgumentTypeError(f"{text!r} is no number; give digits, as 20")
     return int(text)

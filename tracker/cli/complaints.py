@@ -45,7 +45,7 @@ exit codes:
   1    no: there is no such run, or something is damaged or altered
   2    a wrong question: usage, bad input, no store, an ambiguous RUN,
        a store that a newer release wrote
-  3    verify only: nothing is damaged, something is not here (yet)
+  3    nothing is damaged, something is not here (yet): verify, bundle
   4    the system refused a read or a write
   130  stopped by Ctrl-C
   141  whoever read the output has closed it"""

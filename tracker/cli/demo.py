@@ -1,4 +1,4 @@
-"""`tracker demo`: a grid search over Fisher's irises, killed in the middle, resumed, asked again.
+"""`tracker demo`: a grid search over Fisher's irises, killed in the middle, resumed, asked again, compared.
 
 Knows the store only through the front door, as a user's script does. Each pass of the sweep is a process of
 its own (`work`); this process starts and kills them, and looks at what they left.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from json import dumps, loads
 from pathlib import Path
@@ -23,15 +23,28 @@ from typing import Any, TextIO
 import tracker
 from tracker import ExistingRun, Project, Session, Status, StorageMode
 from tracker._codec.digest import uid_of
-from tracker.cli.iris import Network, load_flowers, split_flowers
+from tracker.cli.iris import TABLE, Network, load_flowers, split_flowers
+from tracker.cli.program import make_parser
+from tracker.cli.screen import Screen
 
 IDENTIFIER = "train"
 DEFAULT_ROOT = Path("tracker-demo")
 KILLED_RUN = 5
 """The run, counted from 0, in whose middle the first pass is killed."""
 
-SHOWN = 3
-"""Entries of a folder that the tree shows; one more is shown rather than counted."""
+SHOWN, SHOWN_INSIDE = 3, 1
+"""Entries that the tree shows: of a folder, and of one in `.tracker`, which shows all of its own. One more is
+shown rather than counted."""
+
+BEST = "best"
+"""The tag of the run with the least loss."""
+
+PAUSE_IN = "TRACKER_DEMO_PAUSE_IN"
+"""The variable by which a pass is told in which run it is to be killed. It is no part of the command: a run
+that is executed again does not stop there."""
+
+_PAUSED, _ASKED = "paused in ", "asked for "
+"""How a line begins by which a pass tells of itself; the others are what the training prints."""
 
 Config = dict[str, Any]
 
@@ -63,7 +76,7 @@ def sweep(project: Project, *, pause_in: int | None = None) -> float:
         if session.is_done() or session.status is Status.ERROR:  # same params, same numbers, same error
             asked_s += time.perf_counter() - begin
             continue
-        session.start()
+        session.start(capture="tee")
         try:
             train(session, config, pause=number == pause_in)
         except FloatingPointError as error:
@@ -74,27 +87,35 @@ def sweep(project: Project, *, pause_in: int | None = None) -> float:
 
 
 def train(session: Session, config: Config, *, pause: bool) -> None:
-    """Train one network; leave its losses, its weights and its accuracy as files of the run.
+    """Train one network: log how it goes, and leave its losses, weights and accuracy as files of the run.
+
+    Nothing of it depends on time or place: executed again the run leaves the same bytes.
 
     Raises: FloatingPointError when the loss is no number any more.
     """
+    session.use(TABLE)
     learn, test = split_flowers(load_flowers(), **config["split"])
-    network = Network(**config["model"])
+    network, epochs = Network(**config["model"]), config["fit"]["epochs"]
     with session.path("loss.csv").open("w") as losses:
         for epoch, loss in enumerate(network.fit(learn, **config["fit"])):
             losses.write(f"{epoch},{loss}\n")
-            if pause and epoch == config["fit"]["epochs"] // 2:
+            accuracy = network.accuracy(test)
+            session.log(loss=loss, accuracy=accuracy)
+            if epoch % 10 == 9:
+                print(f"epoch {epoch + 1} of {epochs}: loss {loss:.4f}, accuracy {accuracy:.2f}")
+            if pause and epoch == epochs // 2:
                 losses.flush()
-                print(session.uid, flush=True)
+                print(f"{_PAUSED}{session.uid}", flush=True)
                 sys.stdin.readline()
     session.path("model.json").write_text(dumps({"hidden": network.hidden, "output": network.output}))
     session.path("metrics.json").write_text(dumps({"accuracy": network.accuracy(test)}))
 
 
 def work() -> None:
-    """Be one pass of the sweep, in a process of its own: `ROOT [PAUSE_IN]`; print the seconds of asking."""
-    root, *pause_in = sys.argv[1:]
-    print(sweep(open_demo(Path(root)), pause_in=int(pause_in[0]) if pause_in else None))
+    """Be one pass of the sweep, in a process of its own: `ROOT`; print the seconds of asking."""
+    pause_in = os.environ.get(PAUSE_IN)
+    asked_s = sweep(open_demo(Path(sys.argv[1])), pause_in=None if pause_in is None else int(pause_in))
+    print(f"{_ASKED}{asked_s}")
 
 
 def open_demo(root: Path) -> Project:
@@ -125,6 +146,7 @@ class RunFacts:
     uid: str
     params: Config
     status: str
+    loss: float | None
     accuracy: float | None
     params_file: str
 
@@ -147,12 +169,13 @@ class Facts:
     fresh: bool
     passes: list[Pass]
     runs: list[RunFacts]
+    best: str
     agreement: Agreement
 
     @property
     def is_as_promised(self) -> bool:
         counts = Counter(run.status for run in self.runs)
-        good = counts == {"done": len(grid()) - 1, "error": 1}
+        good = counts == {"done": len(grid()) - 1, "error": 1} and bool(self.best)
         return good and self.agreement.agree == self.agreement.of == len(self.runs)
 
 
@@ -181,11 +204,11 @@ def run_demo(root: Path | None, *, json: bool, out: TextIO) -> int:
     )
     passes = list(run_passes(root, fresh=fresh, say=say))
     runs = list_runs(root)
-    facts = Facts(str(root), fresh, passes, runs, check_hashes(runs))
+    facts = Facts(str(root), fresh, passes, runs, tag_best(root), check_hashes(runs))
     if json:
         print(dumps(asdict(facts), indent=1), file=out)
     else:
-        show(facts, say)
+        show(facts, say, out)
     return 0 if facts.is_as_promised else 1
 
 
@@ -198,7 +221,7 @@ def why_not(root: Path) -> str:
     if not has_store(root):
         return "is a folder with other files" if any(root.iterdir()) else ""
     demo = {tracker.uid(config) for config in grid()}
-    others = sum(session.uid not in demo for session in open_demo(root).find())
+    others = sum(session.key not in demo for session in open_demo(root).find())  # repeats are the demo's
     return f"is a store of other runs ({others})" if others else ""
 
 
@@ -243,7 +266,7 @@ def run_pass(root: Path, *, pause_in: int | None = None) -> Pass:
     begin = time.perf_counter()
     worker = start_worker(root, pause_in)
     assert worker.stdout is not None, "started with a pipe"
-    said = worker.stdout.readline().strip()
+    said = told_by(worker.stdout, _ASKED if pause_in is None else _PAUSED)
     if pause_in is not None:
         worker.kill()
     worker.communicate()
@@ -263,25 +286,44 @@ def run_pass(root: Path, *, pause_in: int | None = None) -> Pass:
     return replace(result, killed_in=said, killed_status=str(killed.status))
 
 
+def told_by(lines: Iterable[str], beginning: str) -> str:
+    """What a line with this beginning goes on with; "" if none comes."""
+    return next((line.removeprefix(beginning).strip() for line in lines if line.startswith(beginning)), "")
+
+
 def start_worker(root: Path, pause_in: int | None) -> subprocess.Popen[str]:
     """Start `work` in a fresh interpreter that imports this same package, whatever lies in the folder."""
     home = str(Path(tracker.__file__).parents[1])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    arguments = [str(root)] if pause_in is None else [str(root), str(pause_in)]
+    pause = {} if pause_in is None else {PAUSE_IN: str(pause_in)}
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from tracker.cli.demo import work; work()", *arguments],
+        [sys.executable, "-P", "-c", "from tracker.cli.demo import work; work()", str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **pause},
     )
 
 
 def count_statuses(root: Path) -> Counter[Status]:
-    """Count the demo's runs by status, as another process sees them."""
+    """Count the demo's runs by status, as another process sees them; repeats are left out."""
     if not has_store(root):
         return Counter()
-    return Counter(session.status for session in open_demo(root).find(identifier=IDENTIFIER))
+    found = open_demo(root).find(identifier=IDENTIFIER)
+    return Counter(session.status for session in found if session.uid == session.key)
+
+
+def tag_best(root: Path) -> str:
+    """Tag the run with the least loss, unless one is tagged; give its uid, "" if no run is done."""
+    project = open_demo(root)
+    tagged = project.runs(f"{BEST!r} in tags", limit=1) or project.runs(
+        "status == 'done'", sort="metrics.loss.min", limit=1
+    )
+    for best in tagged:
+        if BEST not in best.tags:
+            best.tag(BEST)
+        return str(best.uid)
+    return ""
 
 
 def list_runs(root: Path) -> list[RunFacts]:
@@ -291,11 +333,12 @@ def list_runs(root: Path) -> list[RunFacts]:
 
 
 def facts_of(session: Session, config: Config, root: Path) -> RunFacts:
-    """Say what the store tells of one run; its accuracy is read from the file that the run left."""
+    """Say what the store tells of one run: its least loss, and the accuracy in the file that it left."""
     metrics = session.files.get("metrics.json")
     accuracy = None if metrics is None else loads(metrics.read_text())["accuracy"]
-    params_file = session.folder.relative_to(root.absolute()) / "params.json"
-    return RunFacts(str(session.uid), config, str(session.status), accuracy, str(root / params_file))
+    loss = session.summary.get("loss", {}).get("min")
+    params_file = str(root / session.folder.relative_to(root.absolute()) / "params.json")
+    return RunFacts(str(session.uid), config, str(session.status), loss, accuracy, params_file)
 
 
 def check_hashes(runs: Sequence[RunFacts]) -> Agreement:
@@ -317,14 +360,17 @@ def check_hashes(runs: Sequence[RunFacts]) -> Agreement:
     return Agreement(by, agree, len(runs), by_hand)
 
 
-def show(facts: Facts, say: Callable[[str], None]) -> None:
-    """Print the tree, the table and the hashes."""
+def show(facts: Facts, say: Callable[[str], None], out: TextIO) -> None:
+    """Print the tree, the table, the metrics of the best run, and the hashes."""
     say(f"{facts.root}/")
     for line in iter_tree(Path(facts.root)):
         say(line)
     say("")
     for line in iter_table(facts.runs):
         say(line)
+    for command in commands_of(facts.root):
+        say(f"\n$ {shlex.join(command)}")
+        run_command(command[1:], out)
     said = facts.agreement
     missing = "" if said.by == "b3sum" else " (b3sum is not installed)"
     say(
@@ -332,26 +378,50 @@ def show(facts: Facts, say: Callable[[str], None]) -> None:
         f"{said.agree} of {said.of}"
     )
     say(f"by hand:  {said.by_hand}")
+    again = shlex.join(["tracker", "-C", facts.root, "rerun", "@best:loss", "--check"])
+    say(f"executed again, the best run leaves the same files:  {again}")
 
 
-def iter_tree(folder: Path, *, indent: str = "") -> Iterator[str]:
-    """Draw a folder: the first entries of each folder, and a count of the others."""
+def commands_of(root: str) -> list[list[str]]:
+    """Commands that show what the runs logged."""
+    columns = "uid,fit.lr,metrics.loss.min,metrics.accuracy,tags"
+    where, sort = "metrics.loss.min < 0.06", "--sort=metrics.loss.min"
+    return [
+        ["tracker", "-C", root, "metrics", "@best:loss"],
+        ["tracker", "-C", root, "metrics", "@best:loss", "loss"],
+        ["tracker", "-C", root, "ls", where, sort, "--columns", columns],
+    ]
+
+
+def run_command(words: Sequence[str], out: TextIO) -> None:
+    """Run one of tracker's commands as on a terminal, wherever its answer goes."""
+    options = make_parser([words[2]]).parse_args(words)
+    screen = Screen(out, sys.stderr)
+    screen.is_terminal = True
+    options.run_command(options, screen)
+
+
+def iter_tree(folder: Path, *, indent: str = "", most: int = SHOWN) -> Iterator[str]:
+    """Draw a folder: the first entries of each folder, and a count of the others; of `.tracker` all."""
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    shown = len(entries) if len(entries) <= SHOWN + 1 else SHOWN
+    is_store = folder.name == ".tracker"
+    shown = len(entries) if is_store or len(entries) <= most + 1 else most
     for number, entry in enumerate(entries[:shown], start=1):
         is_last = number == len(entries)
         yield f"{indent}{'└── ' if is_last else '├── '}{entry.name}{'/' if entry.is_dir() else ''}"
         if entry.is_dir():
-            yield from iter_tree(entry, indent=indent + ("    " if is_last else "│   "))
+            inner = indent + ("    " if is_last else "│   ")
+            yield from iter_tree(entry, indent=inner, most=SHOWN_INSIDE if is_store else most)
     if shown < len(entries):
         yield f"{indent}└── … and {len(entries) - shown} more"
 
 
 def iter_table(runs: Sequence[RunFacts]) -> Iterator[str]:
-    yield f"{'run':<10}{'units':>6}{'lr':>8}{'l2':>6}  {'status':<8}{'accuracy':>9}"
+    yield f"{'run':<10}{'units':>6}{'lr':>8}{'l2':>6}  {'status':<8}{'loss':>10}{'accuracy':>10}"
     for run in runs:
         fit = run.params["fit"]
+        loss = "" if run.loss is None else f"{run.loss:.4g}"
         accuracy = "" if run.accuracy is None else f"{run.accuracy:.2f}"
         units = run.params["model"]["units"]
-        line = f"{run.uid[:8]:<10}{units:>6}{fit['lr']:>8g}{fit['l2']:>6g}  {run.status:<8}{accuracy:>9}"
-        yield line.rstrip()
+        line = f"{run.uid[:8]:<10}{units:>6}{fit['lr']:>8g}{fit['l2']:>6g}  {run.status:<8}"
+        yield f"{line}{loss:>10}{accuracy:>10}".rstrip()

@@ -19,14 +19,13 @@ from tracker.cli.asking import (
     sources_of,
     tell_unknown_keys,
 )
-from tracker.cli.command import Command
+from tracker.cli.command import RUN_HELP, Command
 from tracker.cli.complaints import UsageError
 from tracker.cli.screen import Screen
 from tracker.cli.selection import choose_run, open_store
 from tracker.cli.words import printable
-from tracker.runs.columns import columns_of
 from tracker.runs.differences import Compared, differences_of
-from tracker.runs.groups import REDUCERS, Groups
+from tracker.runs.groups import REDUCERS
 from tracker.runs.output import write_whole
 from tracker.runs.source import Present
 from tracker.runs.table import Table, text_of
@@ -80,8 +79,7 @@ def diff(options: Namespace, screen: Screen) -> int:
 
 
 def _diff_arguments(parser: ArgumentParser) -> None:
-    about = "a uid or 4 digits or more of it, a folder, a ref, or @latest"
-    parser.add_argument("first", metavar="A", help=about)
+    parser.add_argument("first", metavar="A", help=RUN_HELP)
     parser.add_argument("others", metavar="B", nargs="+", help="the runs to compare it with")
     parser.add_argument("--identifier", metavar="ID", help="the runs' kind, where several share a uid")
 
@@ -148,7 +146,7 @@ def groupby(options: Namespace, screen: Screen) -> int:
     sources = sources_of(options, screen)
     runs = collection_of(options, sources)
     wanted = [(name, field) for name in REDUCERS for field in getattr(options, name) or ()]
-    table = Groups(runs.chunks, columns_of(options.keys)).table(wanted)
+    table = runs.group_by(options.keys).table(wanted)
     _print(table, screen)
     if not table.rows:
         tell_unknown_keys(options.where, sources)
@@ -182,11 +180,13 @@ examples:
 
 DIFF = Command(
     "diff",
-    "in what runs differ: params, files, environment, host",
+    "in what runs differ: params, code, environment, files, host",
     """\
 On a pipe one line a difference, with tabs and no heading: what, name, and the
 value in each run; nothing where a run has none. Files are told by their
-digests. --json gives an object with runs and differences.
+digests, code and environment by what was recorded of them: a commit, a diff,
+an untracked file, the version of a package. --json gives an object with runs
+and differences.
 
 example:
   tracker diff a7f6 e7e5""",

@@ -39,10 +39,11 @@ def hash_file(options: Namespace, screen: Screen) -> int:
     data = read_params(options.file)
     form = canonical_form(data)
     rules = NO_RULES if options.directory is None else ruling_of(open_store(options, screen)).current()
-    text, ignored = written_form(form, rules)
+    written = written_form(form, rules)
+    text = written.text
     if screen.as_json:
         facts = {"uid": uid_of(text), "canonical": form == data, "b3sum": uid_of(data), "text": text.decode()}
-        screen.json(facts if options.directory is None else {**facts, "ignored": ignored})
+        screen.json(facts if options.directory is None else {**facts, "ignored": written.ignored})
         return 0
     screen.write(f"{uid_of(text)}\n")
     screen.flush()

@@ -38,6 +38,7 @@ from tracker.cli.screen import Screen
 from tracker.cli.selection import choose_run, open_store, short_names
 from tracker.cli.words import iso_time, local_time
 from tracker.ledger import Ledger
+from tracker.marks import author_of
 
 FOLLOW_S = 0.2
 """How often the folder is looked at for new events."""
@@ -47,7 +48,7 @@ _KIND = len("interrupted")
 _SHARE = 4
 """Following a large store waits this many times as long as a look takes."""
 
-_HEADINGS = ("time", "event", "run", "identifier", "namespace", "detail")
+_HEADINGS = ("time", "event", "run", "identifier", "namespace", "detail", "by")
 _STYLES = {"event": {"done": "green", "failed": "red", "interrupted": "yellow", "lost": "magenta"}}
 
 Entry = tuple[Stamp, RunEvent | Rule]
@@ -71,14 +72,14 @@ def log(options: Namespace, screen: Screen) -> int:
     entries = _entries(ledger, options, wanted)
     if options.follow:
         seen = {stamp for stamp, _ in entries}
-        _print_each(entries[len(entries) - min(options.limit or 0, len(entries)) :], screen)
+        _print_each(entries[len(entries) - min(options.limit or 0, len(entries)) :], ledger, screen)
         _follow(partial(_entries, ledger, options, wanted), ledger, seen, screen)
     newest = entries[::-1] if options.limit is None else entries[::-1][: options.limit]
     if screen.as_json:
-        screen.json([event_as_json(*entry) for entry in newest])
+        screen.json([_as_json(entry, ledger) for entry in newest])
     else:
         short = short_names(ledger) if screen.is_terminal else {}
-        screen.rows(_HEADINGS, [_row(entry, short, screen) for entry in newest], _STYLES)
+        screen.rows(_HEADINGS, [_row(entry, ledger, short, screen) for entry in newest], _STYLES)
     return 0
 
 
@@ -108,29 +109,45 @@ def _follow(entries: Callable[[], list[Entry]], ledger: Ledger, seen: set[Stamp]
         if now != known:
             news = [entry for entry in entries() if entry[0] not in seen]
             seen.update(stamp for stamp, _ in news)
-            _print_each(news, screen)
+            _print_each(news, ledger, screen)
             known = now
         time.sleep(max(FOLLOW_S, _SHARE * (time.monotonic() - begin)))
 
 
-def _print_each(entries: list[Entry], screen: Screen) -> None:
+def _print_each(entries: list[Entry], ledger: Ledger, screen: Screen) -> None:
     for entry in entries:
         if screen.as_json:
-            screen.json_line(event_as_json(*entry))
+            screen.json_line(_as_json(entry, ledger))
         else:
-            when, kind, *others = _row(entry, {}, screen)
+            when, kind, *others = _row(entry, ledger, {}, screen)
             screen.line([when, f"{kind:<{_KIND}}" if screen.is_terminal else kind, *others])
     screen.flush()
 
 
-def _row(entry: Entry, short: dict[str, str], screen: Screen) -> list[str]:
+def _row(entry: Entry, ledger: Ledger, short: dict[str, str], screen: Screen) -> list[str]:
     stamp, event = entry
     ms = stamp[0] >> 16
     when = local_time(ms) if screen.is_terminal else iso_time(ms)
     if isinstance(event, Rule):
-        return [when, kind_of(event), "", "", "", detail(event)]
+        return [when, kind_of(event), "", "", "", detail(event), _by(entry, ledger)]
     relpath, identifier, uid = split_ref(event.run)
-    return [when, kind_of(event), short.get(uid, uid), identifier, relpath or ".", detail(event)]
+    run = [short.get(uid, uid), identifier, relpath or "."]
+    return [when, kind_of(event), *run, detail(event), _by(entry, ledger)]
+
+
+def _by(entry: Entry, ledger: Ledger) -> str:
+    """Who said it and where; of what a program records its run tells more."""
+    by = author_of(ledger, entry[0]) if isinstance(entry[1], _SAID) else None
+    return "" if by is None else str(by)
+
+
+_SAID = (Tagged, Noted, Named, Parented, Removed, Restored, Purged, Rule)
+"""The events that a person may have written, at a distance from the run."""
+
+
+def _as_json(entry: Entry, ledger: Ledger) -> dict[str, Any]:
+    told = event_as_json(*entry)
+    return told | {"by": _by(entry, ledger) or None} if isinstance(entry[1], _SAID) else told
 
 
 def kind_of(event: RunEvent | Rule) -> str:
@@ -148,7 +165,7 @@ def detail(event: RunEvent | Rule) -> str:
         case Attached() | Done():
             return ", ".join(file.name for file in event.files)
         case Summary():
-            return ", ".join(f"{name}={value}" for name, value in event.values.items())
+            return ", ".join(f"{name}={_last(value)}" for name, value in event.values.items())
         case Captured():
             return ", ".join(event.facts)
         case Used():
@@ -173,6 +190,11 @@ def detail(event: RunEvent | Rule) -> str:
             return " ".join(filter(None, (event.kind, event.path, event.value)))
 
 
+def _last(value: Any) -> str:
+    """A summary value in short: of a metric its last value."""
+    return str(value["last"] if isinstance(value, dict) and "last" in value else value)
+
+
 def event_as_json(stamp: Stamp, event: RunEvent | Rule) -> dict[str, Any]:
     """An event by the names of its fields; `at` is its place in the order. The `ref` of a rule is null.
 
@@ -190,9 +212,9 @@ LOG = Command(
     "the history of a run or of all, newest first",
     """\
 On a pipe one line an event, with tabs and no heading: time in UTC, event, uid,
-identifier, namespace (. is the root's), detail. A rule is of no run: it stands
-in the history of all. --json gives an array of events; with --follow one JSON
-object a line.
+identifier, namespace (. is the root's), detail, and of what people say of runs
+user@host. A rule is of no run: it stands in the history of all. --json gives an
+array of events; with --follow one JSON object a line.
 
 examples:
   tracker log @latest

@@ -4,74 +4,92 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from importlib import import_module
 from typing import Any, NoReturn, TextIO
 
 from tracker.cli.command import Command
 from tracker.cli.complaints import EXIT_CODES, EXPECTED, Exit, UsageError, complain, warnings_as_lines
-from tracker.cli.demo import DEFAULT_ROOT, run_demo, why_not
-from tracker.cli.doctor import DOCTOR
-from tracker.cli.finding import DIFF, EXPORT, FIND, GROUPBY, SCHEMA
-from tracker.cli.hashing import HASH
-from tracker.cli.health import REBUILD, VERIFY
-from tracker.cli.history import LOG
-from tracker.cli.keeping import GC, REPAIR, RESTORE, RM
-from tracker.cli.merging import MERGE
-from tracker.cli.packing import PACK, UNPACK
-from tracker.cli.rules import RULE
-from tracker.cli.run import PARAMS, PATH, SHOW
-from tracker.cli.runs import LS
 from tracker.cli.screen import Screen
-from tracker.cli.sql import SQL
-from tracker.cli.status import STATUS
-from tracker.cli.todo import TODO
-from tracker.cli.view import VIEW
-from tracker.cli.why import WHY
-from tracker.project import Project
 from tracker.version import VERSION
 
 _ABOUT = "Look into a store of experiment runs: `.tracker` and the runs beside it."
 
+GROUPS = {
+    "runs": {
+        "ls": "runs",
+        "find": "finding",
+        "status": "status",
+        "schema": "finding",
+        "diff": "finding",
+        "groupby": "finding",
+        "export": "finding",
+        "view": "view",
+        "sql": "sql",
+    },
+    "a run": {
+        "show": "run",
+        "log": "history",
+        "logs": "logs",
+        "metrics": "metrics",
+        "params": "run",
+        "path": "run",
+        "files": "artefacts",
+        "get": "artefacts",
+        "lineage": "artefacts",
+    },
+    "what people say of runs": {
+        "tag": "marks",
+        "untag": "marks",
+        "note": "marks",
+        "name": "marks",
+        "parent": "marks",
+    },
+    "before and after: params, sweeps, repetition": {
+        "hash": "hashing",
+        "todo": "todo",
+        "why": "why",
+        "rule": "rules",
+        "rerun": "rerun",
+        "drift": "drift",
+    },
+    "the store": {
+        "rm": "keeping",
+        "restore": "keeping",
+        "gc": "keeping",
+        "verify": "health",
+        "repair": "keeping",
+        "rebuild": "health",
+        "merge": "merging",
+        "pack": "packing",
+        "unpack": "packing",
+        "bundle": "bundling",
+        "doctor": "doctor",
+    },
+    "to try it": {
+        "demo": "demonstration",
+    },
+}
+"""What the help calls a group of commands -> each command of it -> its room in this folder."""
 
-def demo(options: Namespace, screen: Screen) -> int:
-    """Run the demonstration in a folder that is new, or a demo's already."""
-    folder = Path(options.folder)
-    why = why_not(folder)
-    if why:
-        raise UsageError(f"{folder} {why}", "move it away, or name a folder that does not exist yet")
-    Project(folder).ensure_folder()
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(13, "Permission denied", str(folder))
-    return run_demo(folder, json=screen.as_json, out=screen.out)
+COMMANDS = {name: room for group in GROUPS.values() for name, room in group.items()}
+"""Command -> its room, in the order of the help. There it stands under its name in capitals.
+
+A room is loaded when one of its commands is called: all of them are 30 ms that no call needs.
+"""
+
+_HEADINGS = {next(iter(group)): heading for heading, group in GROUPS.items()}
 
 
-def _demo_arguments(parser: ArgumentParser) -> None:
-    default = str(DEFAULT_ROOT)
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=default, help="default: %(default)s")
+class _Grouped(RawDescriptionHelpFormatter):
+    """Help in which each group of commands has a line of its own before it."""
 
-
-DEMO = Command(
-    "demo",
-    "a grid search that is killed, resumed and asked again",
-    """\
-Trains small networks on Fisher's irises in FOLDER, is killed in the middle of a
-run, resumes, and shows what lies on disk. A folder that holds anything but a
-demo is refused.
-
-example:
-  tracker demo /tmp/demo && tracker -C /tmp/demo ls""",
-    _demo_arguments,
-    demo,
-)
-
-COMMANDS = (
-    *(FIND, DIFF, SCHEMA, EXPORT, GROUPBY, SQL, VIEW, STATUS),
-    *(LS, SHOW, LOG, PARAMS, PATH, HASH, TODO),
-    *(WHY, RULE, RM, RESTORE, GC, VERIFY, REPAIR, REBUILD, MERGE, PACK, UNPACK, DOCTOR, DEMO),
-)
+    def _format_action(self, action: Action) -> str:
+        told = super()._format_action(action)
+        heading = "" if action.option_strings else _HEADINGS.get(action.dest)
+        return f"\n  {heading}:\n{told}" if heading else told
 
 
 _FORM: dict[str, Any] = {"allow_abbrev": False, "formatter_class": RawDescriptionHelpFormatter}
@@ -82,13 +100,20 @@ class _Parser(ArgumentParser):
         raise UsageError(message, f"see `{self.prog} --help`")
 
 
-def make_parser() -> ArgumentParser:
-    """The parser of the whole command line."""
-    parser = _Parser("tracker", description=_ABOUT, epilog=EXIT_CODES, **_FORM)
+def command_of(name: str) -> Command:
+    """One of `COMMANDS`; loads its room."""
+    command: Command = getattr(import_module(f"tracker.cli.{COMMANDS[name]}"), name.upper())
+    return command
+
+
+def make_parser(names: Iterable[str] = COMMANDS) -> ArgumentParser:
+    """The parser of the command line with the commands of these names, which are all unless given."""
+    form = {**_FORM, "formatter_class": _Grouped}
+    parser = _Parser("tracker", description=_ABOUT, epilog=EXIT_CODES, **form)
     parser.add_argument("--version", action="version", version=f"tracker {VERSION}")
     _add_common(parser, directory=None, as_json=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in COMMANDS:
+    for command in map(command_of, names):
         about = f"{command.summary[0].upper()}{command.summary[1:]}."
         parser_of_it = commands.add_parser(
             command.name, help=command.summary, description=about, epilog=command.details, **_FORM
@@ -137,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None, out: TextIO, err: TextIO) -> int:
-    parser = make_parser()
+    called = _called(sys.argv[1:] if argv is None else argv)
+    parser = make_parser(COMMANDS if called is None else [called])
     options = parser.parse_args(argv)
     if "run_command" not in options:
         parser.print_help(err)
@@ -146,6 +172,17 @@ def _run(argv: Sequence[str] | None, out: TextIO, err: TextIO) -> int:
     with screen.bar:
         code: int = options.run_command(options, screen)
     return code
+
+
+def _called(argv: Sequence[str]) -> str | None:
+    """The command that a command line calls; None if the parser must say what is wrong, or print the help."""
+    words = iter(argv)
+    for word in words:
+        if word == "-C":
+            next(words, None)
+        elif word != "--json" and not word.startswith("-C"):
+            return word if word in COMMANDS else None
+    return None
 
 
 def _streams() -> tuple[TextIO, TextIO]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from typing import Any
 
 from tracker._codec.canonical import format_tree, is_canonical, parse
 from tracker._model import names
 from tracker._model.event import Failed, File, Interrupted
-from tracker._model.fold import Attempt, Run, run_as_json
+from tracker._model.fold import Attempt, Run, hex_or_none, run_as_json
 from tracker._store.objects import get_object
 from tracker.cli.command import Command, add_run
-from tracker.cli.runs import status_words
 from tracker.cli.screen import Screen
 from tracker.cli.selection import choose_run, find_root, open_store
 from tracker.cli.table import STATUS_STYLES
-from tracker.cli.words import duration, in_ascii, printable
+from tracker.cli.words import duration, in_ascii, printable, status_words
 from tracker.errors import DamagedError, NotFoundError, ParamsError, TrackerError
 from tracker.ledger import Ledger
 from tracker.liveness import as_seen
@@ -54,8 +55,43 @@ def _iter_facts(run: Run, screen: Screen) -> Iterator[Fact]:
     yield "params", _params_text(run, screen)
     yield from (("tag", tag) for tag in run.tags)
     yield from (("note", text) for text in run.notes)
-    yield from (("summary", name, str(value)) for name, value in run.summary.items())
+    if run.name is not None:
+        yield "name", run.name
+    if run.parent is not None:
+        yield "parent", run.parent
+    yield from (("metric", name, *_metric_cells(value)) for name, value in run.summary.items())
+    if run.attempt is not None:
+        yield from _iter_provenance(run.attempt)
     yield from (("warning", text) for text in _warnings(run))
+
+
+def _metric_cells(value: Any) -> list[str]:
+    """A summary value: of a metric its last, least and greatest value, with their steps."""
+    if not isinstance(value, dict) or "last" not in value:
+        return [str(value)]
+    return [
+        f"{word} {value[word]:.6g} at {value[f'{word}_step']}"
+        for word in ("last", "min", "max")
+        if isinstance(value.get(word), int | float) and f"{word}_step" in value
+    ]
+
+
+def _iter_provenance(attempt: Attempt) -> Iterator[Fact]:
+    """What the attempt ran in, and what it read. Spec: spec/provenance.md section 2."""
+    facts = attempt.facts
+    if "commit" in facts:
+        yield "commit", str(facts["commit"]), "with changes" if facts.get("dirty") else "clean"
+    argv = facts.get("argv")
+    if isinstance(argv, list):
+        yield "command", shlex.join(map(str, argv))
+    yield from (
+        (label, str(facts[label])) for label in ("script", "cwd", "environment", "code") if label in facts
+    )
+    yield from (("seed", name, str(seed)) for name, seed in dict(facts.get("seeds") or {}).items())
+    yield from (("problem", str(text)) for text in facts.get("problems") or [])
+    for one in attempt.inputs:
+        size = "" if one.size is None else str(one.size)
+        yield "input", one.name, one.path, size, hex_or_none(one.digest) or "", one.source or ""
 
 
 def _warnings(run: Run) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,17 +22,20 @@ from tracker.cli.asking import (
     tell_unknown_keys,
 )
 from tracker.cli.command import Command
+from tracker.cli.plots import number
 from tracker.cli.screen import Screen
 from tracker.cli.selection import open_store, short_names
-from tracker.cli.table import STATUS_STYLES
+from tracker.cli.table import STATUS_STYLES, Columns, fit_columns
+from tracker.cli.words import printable, status_words
 from tracker.query import Compiled
 from tracker.runs.columns import Placed
+from tracker.runs.differences import Compared
 from tracker.runs.source import Source
 from tracker.runs.table import Table, text_of
-from tracker.runs.tabular import Tabular
+from tracker.runs.tabular import SHORT, Tabular
 from tracker.terms import RunRef, Status
 
-_HEADINGS = ("run", "identifier", "namespace", "status", "created", "params")
+_HEADINGS = ("run", "identifier", "namespace", "status", "created")
 _NAMESPACE = _HEADINGS.index("namespace")
 _SHORT = 12
 
@@ -109,25 +114,31 @@ def _print_table(table: Table, screen: Screen) -> bool:
     if screen.as_json:
         screen.json(table.as_objects())
     else:
-        screen.rows(
-            table.headings, [list(map(text_of, row)) for row in table.rows], {"status": STATUS_STYLES}
-        )
+        text = _in_short if screen.is_terminal else text_of
+        screen.rows(table.headings, [list(map(text, row)) for row in table.rows], {"status": STATUS_STYLES})
     return not table.rows
 
 
-def _iter_runs(runs: Tabular, sources: list[Source]) -> Iterator[tuple[str, Run]]:
+def _in_short(value: Any) -> str:
+    """A value for a person: of a float six digits, of a time no parts of a second."""
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")[:19]
+    return number(value) if type(value) is float else text_of(value)
+
+
+def _iter_runs(runs: Tabular, sources: list[Source]) -> Iterator[tuple[Placed, Run]]:
     by_root = {str(source.root): source for source in sources}
     for root, row in runs.iter_placed():
         run = by_root[root].run(ref_of(row))
         if run is not None:
-            yield root, run
+            yield (root, row), run
 
 
 def _print_json(runs: Tabular, sources: list[Source], screen: Screen) -> bool:
     has_roots = len(sources) > 1
     told: list[dict[str, Any]] = [
         {**({"root": root} if has_roots else {}), **run_as_json(run)}
-        for root, run in _iter_runs(runs, sources)
+        for (root, _), run in _iter_runs(runs, sources)
     ]
     screen.json(told)
     return not told
@@ -164,24 +175,42 @@ def _show(runs: Tabular, sources: list[Source], options: Namespace, screen: Scre
             del row[_NAMESPACE]
     if options.root:
         headings.insert(0, "root")
-        for row, (root, _) in zip(rows, found, strict=True):
+        for row, ((root, _), _run) in zip(rows, found, strict=True):
             row.insert(0, root)
-    screen.rows(headings, rows, {"status": STATUS_STYLES})
+    columns = fit_columns(
+        Columns(headings, rows), _params_of([one for one, _ in found]), shutil.get_terminal_size().columns
+    )
+    screen.rows(columns.headings, columns.rows, {"status": STATUS_STYLES})
     if not rows:
         screen.write("no runs\n")
     return not rows
 
 
 def _row(run: Run, uid: str, screen: Screen) -> list[str]:
-    created = screen.when(run.first[0] >> 16)
-    return [uid, run.identifier, run.relpath or ".", status_words(run), created, run.params or ""]
+    return [uid, run.identifier, run.relpath or ".", status_words(run), screen.when(run.first[0] >> 16)]
 
 
-def status_words(run: Run) -> str:
-    """The status and what else a person should know at once."""
-    more = {"removed": run.removed, "divergent": run.divergent}
-    said = ", ".join(word for word, is_so in more.items() if is_so)
-    return f"{run.status} ({said})" if said else str(run.status)
+class _Shown(Tabular):
+    """Runs that were read: a table of them is of one moment."""
+
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._placed = placed
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    def iter_placed(self) -> Iterator[Placed]:
+        return iter(self._placed)
+
+    def _iter_compared(self) -> Iterator[Compared]:
+        return iter(())
+
+
+def _params_of(placed: Sequence[Placed]) -> Columns:
+    """The params in which runs differ, printable; of one run all."""
+    table, own = _Shown(placed).table(), len(SHORT)
+    headings = [printable(heading) for heading in table.headings[own:]]
+    return Columns(headings, [[printable(text_of(value)) for value in row[own:]] for row in table.rows])
 
 
 LS = Command(
@@ -190,8 +219,9 @@ LS = Command(
     """\
 On a pipe one line a run, with tabs and no heading: uid, identifier, namespace
 (. is the root's), status, time of creation in UTC, params; of several stores
-the root before them. --json gives an array of runs as in spec/events.md
-section 5; every copy of a tree gives the same.
+the root before them. A terminal shows the params in which the runs differ. With
+--json an array of runs as in spec/events.md section 5; every copy of a tree
+gives the same.
 
 examples:
   tracker ls --identifier train --status done

@@ -18,6 +18,7 @@ from tracker.ledger import Ledger, open_ledger
 from tracker.terms import RunRef
 
 LATEST = "@latest"
+BEST = "@best:"
 
 _PREFIX = re.compile(f"[0-9a-f]{{{SHORTEST_ACCEPTED},{UID_DIGITS}}}")
 _RUN_PART = re.compile(f"([0-9a-f]{{{UID_DIGITS}}})(?:_.*)?", re.DOTALL)
@@ -63,6 +64,8 @@ def choose_run(ledger: Ledger, text: str, identifier: str | None) -> Run:
     """
     if text == LATEST:
         return _latest(ledger, identifier)
+    if text.startswith(BEST):
+        return _best(ledger, text, identifier)
     found = [run for run in _candidates(ledger, text) if identifier in (None, run.identifier)]
     what = f"run {text!r}" + (f" of identifier {identifier!r}" if identifier else "")
     if not found:
@@ -81,16 +84,42 @@ def _latest(ledger: Ledger, identifier: str | None) -> Run:
     return run
 
 
+def _best(ledger: Ledger, text: str, identifier: str | None) -> Run:
+    """The run that is best by a metric. What cannot be written as UTF-8 names no metric."""
+    from tracker.cli.called import best_run
+
+    metric = text.removeprefix(BEST)
+    if not metric.removeprefix("-") or not metric.isprintable():
+        cure = f"name one, as {BEST}loss for the least, {BEST}-acc for the greatest"
+        raise UsageError(f"{text!r} names no metric", cure)
+    run = best_run(ledger, metric, identifier)
+    if run is None:
+        cure = "no run that is done has a number of it; `tracker schema` shows the metrics"
+        raise NotFoundError(f"run {text!r}", str(ledger.root), cure)
+    return run
+
+
 def _candidates(ledger: Ledger, text: str) -> list[Run]:
-    if _PREFIX.fullmatch(text):
-        return ledger.find(Filter(uid=text, removed=None))
     run = ledger.run(RunRef(text)) if _is_ref(text) else None
     if run is not None:
         return [run]
+    called = [] if _RUN_PART.fullmatch(text) else _named(ledger, text)
+    if _PREFIX.fullmatch(text):
+        by_uid = ledger.find(Filter(uid=text, removed=None))
+        return list({run.ref: run for run in (*by_uid, *called)}.values())
+    if called:
+        return called
     if "/" in text or os.path.lexists(text):
         return _at_path(ledger, text)
     digits = f"{SHORTEST_ACCEPTED} to {UID_DIGITS} lower-case hex digits of its uid"
-    raise UsageError(f"{text!r} names no run", f"give {digits}, its folder, its ref, or {LATEST}")
+    cure = f"give {digits}, its name, folder or ref, {LATEST}, or {BEST}METRIC"
+    raise UsageError(f"{text!r} names no run", cure)
+
+
+def _named(ledger: Ledger, text: str) -> list[Run]:
+    from tracker.cli.called import runs_named
+
+    return runs_named(ledger, text)
 
 
 def _is_ref(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Text for people: what is printed of names, times and sizes.
+"""Text for people: what is printed of names, times, sizes and statuses.
 
 Pure: knows no store and no terminal.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
+
+from tracker._model.fold import Run
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SOON_S = 60.0
@@ -85,3 +87,10 @@ def size(size_bytes: int) -> str:
         amount /= 1000
         steps += 1
     return f"{amount:.3g} {_SIZES[steps - 1]}"
+
+
+def status_words(run: Run) -> str:
+    """The status and what else a person should know at once."""
+    more = {"removed": run.removed, "divergent": run.divergent}
+    said = ", ".join(word for word, is_so in more.items() if is_so)
+    return f"{run.status} ({said})" if said else str(run.status)

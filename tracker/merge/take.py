@@ -8,13 +8,13 @@ Spec: spec/merge.md sections 3, 4, 5 and 7.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 from tracker._codec.digest import digest
 from tracker._codec.frame import file_hash
-from tracker._disk import durable
+from tracker._disk import cloning, durable
 from tracker._model.names import (
-    LEDGER,
     MANIFESTS,
     OBJECTS,
     STORE,
@@ -26,9 +26,12 @@ from tracker._store import manifests, objects
 from tracker._store.quarantine import QUARANTINE
 from tracker.errors import StorageError
 from tracker.merge.conflicts import original_name
-from tracker.merge.inventory import Piece, Theirs, read_piece
+from tracker.merge.inventory import IN_LEDGER, Piece, Room, Theirs, read_piece
 from tracker.merge.plan import Do, Step
 from tracker.merge.report import Draft, Kind, Line, Progress
+
+_LONG_BYTES = 1 << 20
+"""An object of so many bytes is not held in memory."""
 
 _LOST_MEANWHILE = "it changed while it was read: merge again"
 
@@ -55,55 +58,61 @@ def _make_folder_of(store_fd: int, path: str) -> None:
         durable.sync_folder(made.rpartition("/")[0], store_fd)
 
 
-# Ledger
+# Ledger, and metrics
 
 
 def take_ledger(
-    steps: list[Step], theirs: Theirs, source_fd: int, store_fd: int | None, report: Draft, progress: Progress
+    steps: list[Step],
+    theirs: Theirs,
+    source_fd: int,
+    store_fd: int | None,
+    report: Draft,
+    progress: Progress,
+    room: Room = IN_LEDGER,
 ) -> int:
-    """Do the steps of the ledger, or with `report.dry_run` only tell them; return how many were done.
+    """Do the steps of a room, or with `report.dry_run` only tell them; return how many were done.
 
     Raises: StorageError when the target's disk refuses.
     """
     for path in theirs.foreign:
-        report.skipped.append(Line(Kind.SEGMENT, _shown(path), "no name of the store's"))
+        report.skipped.append(Line(Kind.SEGMENT, _shown(path, room), "no name of the store's"))
     for path, reason in theirs.unreadable:
-        report.damaged.append(Line(Kind.SEGMENT, _shown(path), f"cannot be read: {reason}"))
+        report.damaged.append(Line(Kind.SEGMENT, _shown(path, room), f"cannot be read: {reason}"))
     done = 0
     for number, step in enumerate(steps, 1):
-        progress("ledger", number, len(steps))
-        _tell_damage(step, report)
+        progress(room.name, number, len(steps))
+        _tell_damage(step, report, room)
         if step.do is Do.NOTHING:
             report.present += not step.piece.why
         else:
-            done += _take_piece(step, source_fd, store_fd, report)
+            done += _take_piece(step, source_fd, store_fd, report, room)
     return done
 
 
-def _shown(path: str) -> str:
-    return f"{STORE}/{LEDGER}/{path}"
+def _shown(path: str, room: Room) -> str:
+    return f"{STORE}/{room.name}/{path}"
 
 
-def _tell_damage(step: Step, report: Draft) -> None:
+def _tell_damage(step: Step, report: Draft, room: Room) -> None:
     piece = step.piece
     if not piece.why:
         return
     lone = f"; {piece.lone} later frames are not proved and stay there" if piece.lone else ""
-    line = Line(Kind.SEGMENT, _shown(piece.file), f"byte {piece.good_bytes}: {piece.why}{lone}")
+    line = Line(Kind.SEGMENT, _shown(piece.file, room), f"byte {piece.good_bytes}: {piece.why}{lone}")
     is_copy = piece.file != piece.place.path
     (report.skipped if is_copy else report.damaged).append(line)
 
 
-def _take_piece(step: Step, source_fd: int, store_fd: int | None, report: Draft) -> bool:
+def _take_piece(step: Step, source_fd: int, store_fd: int | None, report: Draft, room: Room) -> bool:
     piece = step.piece
     target = f"{piece.place.month}/{piece.part}" if step.do is Do.PART else piece.place.path
-    path = f"{LEDGER}/{target}"
+    path = f"{room.name}/{target}"
     what = _why_taken(step)
     if not report.dry_run:
         assert store_fd is not None, "the store was made"
-        data = _proved_again(piece, target, source_fd)
+        data = _proved_again(piece, target, source_fd, room)
         if data is None:
-            report.skipped.append(Line(Kind.SEGMENT, _shown(piece.file), _LOST_MEANWHILE))
+            report.skipped.append(Line(Kind.SEGMENT, _shown(piece.file, room), _LOST_MEANWHILE))
             return False
         if step.do is Do.MEND and durable.exists(path, store_fd):  # else it is damaged in a pack
             what = f"what was here is kept as {STORE}/{replace_keeping(store_fd, path, data)}"
@@ -111,7 +120,8 @@ def _take_piece(step: Step, source_fd: int, store_fd: int | None, report: Draft)
             _make_folder_of(store_fd, path)
             durable.publish(path, data, store_fd)
     into = {Do.COPY: report.copied, Do.MEND: report.repaired, Do.PART: report.parts}[step.do]
-    into.append(Line(Kind.SEGMENT, _shown(piece.file), what, _as(piece.file, target)))
+    as_path = "" if piece.file == target else _shown(target, room)
+    into.append(Line(Kind.SEGMENT, _shown(piece.file, room), what, as_path))
     return True
 
 
@@ -121,15 +131,11 @@ def _why_taken(step: Step) -> str:
     return "" if step.piece.file == step.piece.place.path else "a conflict copy, proved by its bytes"
 
 
-def _as(file: str, target: str) -> str:
-    return "" if file == target else _shown(target)
-
-
-def _proved_again(piece: Piece, target: str, source_fd: int) -> bytes | None:
+def _proved_again(piece: Piece, target: str, source_fd: int, room: Room) -> bytes | None:
     """The bytes that the target's name is the hash of; None if SRC has them no longer."""
-    ledger_fd = durable.open_folder_fd(LEDGER, source_fd)
+    ledger_fd = durable.open_folder_fd(room.name, source_fd)
     try:
-        data = read_piece(ledger_fd, piece.file, piece.place)
+        data = read_piece(ledger_fd, piece.file, piece.place, room.sort)
     finally:
         durable.close_read(ledger_fd)
     if data is None:
@@ -187,6 +193,12 @@ def _take_folder(
         if name is None:
             report.skipped.append(Line(kind, f"{STORE}/{path}", "no name of the store's"))
             continue
+        if name not in seen and kind is Kind.OBJECT:
+            was_taken = _take_long(path, name, source_fd, store_fd, report)
+            if was_taken is not None:
+                seen.add(name)
+                taken += was_taken
+                continue
         data = _read_proved(kind, path, name, is_right, source_fd, report)
         if data is None or name in seen:
             continue
@@ -230,6 +242,38 @@ def _read_proved(
     line = Line(kind, f"{STORE}/{path}", "a crash cut it short" if is_cut else "its bytes are not its name's")
     (report.skipped if is_cut or path != name else report.damaged).append(line)
     return None
+
+
+def _take_long(path: str, name: str, source_fd: int, store_fd: int | None, report: Draft) -> bool | None:
+    """Take a long object in bounded memory; None for a short one, and where something is wrong on a side."""
+    try:
+        fd = durable.open_file_fd(path, source_fd)
+    except StorageError:
+        return None
+    try:
+        if os.fstat(fd).st_size < _LONG_BYTES or not _is_long_object(fd, name):
+            return None
+        if store_fd is not None and durable.exists(name, store_fd):
+            if not objects.is_sound(store_fd, name):
+                return None
+            report.present += 1
+            return False
+        if not report.dry_run:
+            assert store_fd is not None, "the store was made"
+            objects.put_open(store_fd, fd)
+    finally:
+        durable.close_read(fd)
+    as_path = "" if path == name else f"{STORE}/{name}"
+    report.copied.append(Line(Kind.OBJECT, f"{STORE}/{path}", "", as_path))
+    return True
+
+
+def _is_long_object(fd: int, name: str) -> bool:
+    """True if the bytes of an open file are those of this name. One that cannot be read is not."""
+    try:
+        return cloning.hash_open(fd, name)[1].hex() == parse_object_path(name)
+    except StorageError:
+        return False
 
 
 def _take_one(

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tracker._disk import durable
-from tracker._model.names import CLAIMS, FORMAT, LEDGER, MANIFESTS, OBJECTS, STORE
+from tracker._model.names import CLAIMS, FORMAT, LEDGER, MANIFESTS, METRICS, OBJECTS, STORE
 from tracker._store.arrivals import hash_whole
 from tracker._store.quarantine import QUARANTINE
 from tracker.errors import StorageError
 from tracker.merge.conflicts import original_name
 from tracker.merge.plan import Facts
 
-_ROOMS = frozenset({FORMAT, LEDGER, MANIFESTS, OBJECTS, CLAIMS, QUARANTINE})
+_ROOMS = frozenset({FORMAT, LEDGER, MANIFESTS, METRICS, OBJECTS, CLAIMS, QUARANTINE})
 """What has rules of its own below `.tracker`; other names there are taken as users' files are."""
 
 

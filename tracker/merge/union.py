@@ -22,7 +22,7 @@ from tracker.check.findings import no_progress as check_quietly
 from tracker.check.reading import Reading, read_ledger
 from tracker.errors import NameRefusedError, NotFoundError
 from tracker.ledger import Ledger
-from tracker.merge import take
+from tracker.merge import measured, take
 from tracker.merge.files import Files, shown
 from tracker.merge.inventory import read_here, read_theirs
 from tracker.merge.plan import plan_ledger
@@ -60,6 +60,7 @@ def merge(
         steps = plan_ledger(theirs.pieces, here)
         taken = take.take_ledger(steps, theirs, source_fd, store_fd, report, progress)
         take.take_named(source_fd, store_fd, report, progress)
+        measured.take_metrics(source_fd, store_fd, report, progress)
         with _root_fd_of(ledger, dry_run=dry_run) as root_fd:
             Files(root, str(ledger.root), root_fd, seals_of(histories), report).take_all(progress)
     if ours is None or dry_run:

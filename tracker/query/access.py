@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tracker.query.columns import COLUMNS, NUMBERS, Kind
+from tracker.query.columns import COLUMNS, NUMBERS, Column, Kind
 from tracker.query.sql import Sql, bind, build, join
 from tracker.query.tree import Field, Path, Space
 
@@ -41,18 +41,25 @@ def access(field: Field) -> Access:
         column = COLUMNS[str(first)]
         if column.kind is Kind.TAGS:
             return _in_document(Sql(column.sql), tuple(rest))
-        return _whole_column(Sql(column.sql), column.kind in NUMBERS)
+        return _bool(Sql(column.sql)) if column.kind is Kind.BOOL else _whole_column(column)
     document = _DOCUMENTS[field.space]
     if field.space is Space.METRICS and not rest:
         return _either(_in_document(document, (*field.path, LAST)), _in_document(document, field.path))
     return _in_document(document, field.path)
 
 
-def _whole_column(sql: Sql, is_number: bool) -> Access:
+def _whole_column(column: Column) -> Access:
+    sql, is_number = Sql(column.sql), column.kind in NUMBERS
     there, never = build("{} is not null", sql), Sql("0")
     word = Sql("'real'" if is_number else "'text'")
     number, text = (there, never) if is_number else (never, there)
     return Access(there, number, text, word, sql, Sql("json_each('[]')"))
+
+
+def _bool(sql: Sql) -> Access:
+    """A column of 0 and 1. Its type is its value, as that of true and false in a document."""
+    type_ = build("case {} when 1 then 'true' when 0 then 'false' end", sql)
+    return Access(build("{} is not null", sql), Sql("0"), Sql("0"), type_, sql, Sql("json_each('[]')"))
 
 
 def _in_document(document: Sql, path: Path) -> Access:
@@ -76,6 +83,21 @@ def _typed(type_: Sql, value: Sql, items: Sql) -> Access:
         value=value,
         items=items,
     )
+
+
+def text_in_document(field: Field) -> Sql | None:
+    """The JSON text of a value of the params or the summary, letter by letter as it is recorded; NULL if it
+    is not there. None if no path of SQLite's says it.
+    """
+    document = _DOCUMENTS[field.space]
+    steps = _steps(field.path)
+    if len(steps) > 1:
+        return None
+    text = build("{} -> {}", document, bind(steps[0]))
+    if field.space is Space.PARAMS or len(field.path) > 1:
+        return text
+    (last,) = _steps((*field.path, LAST))
+    return build("coalesce({} -> {}, {})", document, bind(last), text)
 
 
 def _either(first: Access, second: Access) -> Access:

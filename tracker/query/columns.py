@@ -17,6 +17,7 @@ class Kind(enum.Enum):
     TIME = "a time as text ('2026-11-24', '2026-11-24T09:30:00+01:00') or in Unix seconds"
     SECONDS = "a number of seconds"
     TAGS = "a list"
+    BOOL = "True or False"
 
 
 class Column(NamedTuple):
@@ -35,6 +36,10 @@ COLUMNS = {
     "mode": Column(Kind.TEXT, "mode"),
     "host": Column(Kind.TEXT, "host"),
     "user": Column(Kind.TEXT, "user"),
+    "name": Column(Kind.TEXT, "name"),
+    "parent": Column(Kind.TEXT, "parent"),
+    "commit": Column(Kind.TEXT, "commit_id"),
+    "dirty": Column(Kind.BOOL, "dirty"),
     "tags": Column(Kind.TAGS, "coalesce(tags, '[]')"),
     "attempts": Column(Kind.NUMBER, "attempts"),
     "created": Column(Kind.TIME, "created_ms / 1000.0"),

@@ -1,9 +1,10 @@
 """A query -> SQL over the relation `seen`, with every text and path of the query as a binding.
 
 `seen` has the columns uid, identifier, relpath, key, status, mode, params, created_ms, started_ms, ended_ms,
-host, user, tags, summary and attempts; params, tags and summary are canonical JSON texts or NULL. Each atom
-is 0 or 1, never NULL: `case` asks the type first and reads a value only of the right one. SQLite keeps the
-parsed JSON of a text while a statement runs, so that the two calls of an atom parse it once.
+host, user, tags, summary, attempts, name, parent, commit_id and dirty; params, tags and summary are canonical
+JSON texts or NULL. Each atom is 0 or 1, never NULL: `case` asks the type first and reads a value only of
+the right one. SQLite keeps the parsed JSON of a text while a statement runs, so that the two calls of an atom
+parse it once.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
@@ -47,10 +46,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     A name that ends in `name` as its last part comes before one that is spelled alike.
     """
+    from tracker.query.alike import most_alike
+
     by_folded = {text.casefold(): text for text in sorted(known, reverse=True)}
     ends = sorted((text for text in by_folded if text.endswith(f".{name.casefold()}")), key=len)
     if ends and name.casefold() not in by_folded:
         return by_folded[ends[0]]
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    found = by_folded[close[0]] if close else None
+    close = most_alike(name.casefold(), by_folded)
+    found = None if close is None else by_folded[close]
     return None if found == name else found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tracker.query.columns import COLUMNS, NUMBERS, Kind
 from tracker.query.hints import nearest
 from tracker.query.source import Source
-from tracker.query.tree import Field, Literal, Space
+from tracker.query.tree import Field, Literal, Space, Value
 from tracker.terms import Status
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,13 +29,18 @@ def fit_literal(source: Source, field: Field, literal: Literal) -> Literal:
         source.refuse(literal.column, f"not exists({field.path[0]}); a column is never null")
     if kind is Kind.TIME and isinstance(value, str):
         return Literal(_seconds(source, literal.column, value), literal.column)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number if kind in NUMBERS else isinstance(value, str)):
+    if not _fits(kind, value):
         source.refuse(literal.column, f"{kind.value}, which {field.path[0]} is")
     if kind is Kind.STATUS and value not in _STATUSES:
         meant = nearest(str(value), _STATUSES)
         source.refuse(literal.column, f"a status ({', '.join(_STATUSES)}), not {value!r}", meant)
     return Literal("", literal.column) if (kind, value) == (Kind.NAMESPACE, ".") else literal
+
+
+def _fits(kind: Kind, value: Value) -> bool:
+    if kind is Kind.BOOL or isinstance(value, bool):
+        return kind is Kind.BOOL and isinstance(value, bool)
+    return isinstance(value, int | float if kind in NUMBERS else str)
 
 
 def kind_of(field: Field) -> Kind | None:

@@ -50,12 +50,16 @@ def iter_selected(
     source: Source, columns: Sequence[str], selection: Selection, bound: Sequence[Any] = ()
 ) -> Iterator[Row]:
     """Values of each run. In the order of creation each batch is of a moment of its own: what is recorded
-    meanwhile with a later clock is among them, and what was before is told as its batch finds it.
+    meanwhile with a later clock is among them, and what was before is told as its batch finds it. A few are
+    of one moment.
 
     Cost: memory of one batch; another order, or an offset, takes that of all rows.
     """
     if selection.order.where != BY_CREATION or selection.offset:
         yield from select_whole(source, columns, selection, bound)
+        return
+    if selection.limit is not None and selection.limit <= BATCH:
+        yield from source.ask(partial(_select_first, columns=columns, selection=selection, bound=bound))
         return
     above, left = _BEFORE_ALL, selection.limit
     while left is None or left > 0:
@@ -65,6 +69,14 @@ def iter_selected(
         if upper is None:
             return
         above, left = upper, None if left is None else left - len(rows)
+
+
+def _select_first(
+    seen: Relation, *, columns: Sequence[str], selection: Selection, bound: Sequence[Any]
+) -> list[Row]:
+    where, limit = selection.where, selection.limit
+    assert limit is not None, "asked for few"
+    return seen.select_first(columns, where.where, [*bound, *where.bindings], limit)
 
 
 def _window(

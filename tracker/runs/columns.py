@@ -19,7 +19,7 @@ from msgspec import Struct
 from tracker._model.names import run_ref
 from tracker._store.relation import COLUMNS, SeenRow
 from tracker.errors import DamagedError
-from tracker.query import Field, Space, format_field, parse_field
+from tracker.query import Compiled, Field, Space, compile_text, format_field, parse_field
 
 CHUNK = 5_000
 LAST = "last"
@@ -38,6 +38,7 @@ MISSING: Final = Missing.MISSING
 
 _PLACES = {name: place for place, name in enumerate(COLUMNS)}
 _TIMES = {"created": "created_ms", "started": "started_ms", "ended": "ended_ms"}
+_STORED = {**_TIMES, "commit": "commit_id", "namespace": "relpath"}
 ROOT = "root"
 
 
@@ -109,12 +110,23 @@ def iter_chunks(placed: Iterable[Placed]) -> Iterator[Chunk]:
         yield Chunk([root for root, _ in part], [row for _, row in part])
 
 
+class Stored(Struct, frozen=True):
+    """How SQLite gives a column, and how what it gives is read: many values at once."""
+
+    sql: Compiled
+    read: Callable[[Sequence[Any]], list[Any]]
+
+
 class Column(Struct, frozen=True):
-    """A heading and where its values come from: one a run, MISSING where it has none. A time is Unix ms."""
+    """A heading and where its values come from: one a run, MISSING where it has none. A time is Unix ms.
+
+    `stored` gives the very same values without the rows, where there is such a way.
+    """
 
     heading: str
     values: Callable[[Chunk], list[Any]]
     is_time: bool = False
+    stored: Stored | None = None
 
 
 def columns_of(texts: Sequence[str]) -> list[Column]:
@@ -128,9 +140,11 @@ def column_of(field: Field) -> Column:
     """The column of a field."""
     heading, (first, *rest) = format_field(field), field.path
     if field.space is Space.PARAMS:
-        return Column(heading, lambda chunk: [_walk(tree, field.path) for tree in chunk.params])
+        stored = None if str(first)[:1] == "@" else _stored_text(field)
+        return Column(heading, lambda chunk: [_walk(t, field.path) for t in chunk.params], stored=stored)
     if field.space is Space.METRICS:
-        return Column(heading, lambda chunk: [metric(tree, field.path) for tree in chunk.summaries])
+        stored = _stored_text(field)
+        return Column(heading, lambda chunk: [metric(t, field.path) for t in chunk.summaries], stored=stored)
     if first == "tags":
         return Column(heading, lambda chunk: [_walk(tags, rest) for tags in chunk.tags])
     return _record(str(first))
@@ -138,11 +152,22 @@ def column_of(field: Field) -> Column:
 
 def _record(name: str) -> Column:
     if name == "duration":
-        return Column(name, _durations)
-    if name == "namespace":
-        return Column(name, lambda chunk: [path or "." for path in chunk.column("relpath")])
-    column = _TIMES.get(name, name)
-    return Column(name, lambda chunk: _there(chunk.column(column)), is_time=name in _TIMES)
+        return Column(name, _durations, stored=Stored(Compiled("ended_ms - started_ms", []), _as_seconds))
+    column = _STORED.get(name, name)
+    read = _READERS.get(name, _there)
+    stored = Stored(Compiled(column, []), read)
+    return Column(name, lambda chunk: read(chunk.column(column)), name in _TIMES, stored)
+
+
+def _stored_text(field: Field) -> Stored | None:
+    sql = compile_text(field)
+    return None if sql is None else Stored(sql, _read_texts)
+
+
+def _read_texts(texts: Sequence[str | None]) -> list[Any]:
+    """The values of JSON texts, all read at once."""
+    values = iter(msgspec.json.decode(f"[{','.join(text for text in texts if text is not None)}]"))
+    return [MISSING if text is None else next(values) for text in texts]
 
 
 ROOTS = Column(ROOT, lambda chunk: list(chunk.roots))
@@ -153,10 +178,25 @@ def _there(values: Iterable[Any]) -> list[Any]:
     return [MISSING if value is None else value for value in values]
 
 
+def _bools(values: Iterable[Any]) -> list[Any]:
+    return [MISSING if value is None else bool(value) for value in values]
+
+
+def _namespaces(paths: Iterable[str]) -> list[Any]:
+    return [path or "." for path in paths]
+
+
+_READERS: dict[str, Callable[[Sequence[Any]], list[Any]]] = {"dirty": _bools, "namespace": _namespaces}
+
+
+def _as_seconds(milliseconds: Iterable[int | None]) -> list[Any]:
+    return [MISSING if ms is None else ms / 1000.0 for ms in milliseconds]
+
+
 def _durations(chunk: Chunk) -> list[Any]:
     """As the query language has them: seconds, where both times are known."""
     pairs = zip(chunk.column("started_ms"), chunk.column("ended_ms"), strict=True)
-    return [MISSING if start is None or end is None else (end - start) / 1000.0 for start, end in pairs]
+    return _as_seconds(None if start is None or end is None else end - start for start, end in pairs)
 
 
 def metric(summary: dict[str, Any], path: Sequence[str | int]) -> Any:

@@ -1,27 +1,30 @@
-"""In what runs differ: params, files by digest, environment, host, version. What is the same is left out.
+"""In what runs differ: params, code, environment, files by digest, host, version.
 
 Spec: docs/queries.md section 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tracker._codec.canonical import parse
 from tracker._model.event import File
-from tracker._model.fold import Run
-from tracker.errors import NotFoundError
+from tracker._model.fold import Run, hex_or_none
+from tracker.errors import DamagedError, NotFoundError, ParamsError
 from tracker.query import Space
 from tracker.runs.columns import MISSING, Flat
 from tracker.runs.source import Source
 from tracker.runs.table import Table, json_of
-from tracker.terms import RunRef
+from tracker.terms import Digest, RunRef
 
 Facts = dict[tuple[str, str], Any]
 """(what, name) -> value."""
 
-_ORDER = ("run", "param", "environment", "file")
+Known = dict[tuple[Source, Digest], dict[str, Any]]
+"""Objects that were read: their members by path. Runs share them."""
+
+_ORDER = ("run", "param", "code", "environment", "file")
 
 
 class Compared(NamedTuple):
@@ -35,10 +38,13 @@ class Compared(NamedTuple):
 def differences_of(runs: Iterable[Compared]) -> Table:
     """One row for each thing that is not the same in all: what, name, and its value in each run.
 
-    A file is told by its digest, else by `unsealed`. Cost: 50 µs a run.
+    A file is told by its digest, else by `unsealed`; code and environment by the members of their objects, or
+    by their digest where that object is not here or is damaged. Cost: 50 µs a run, and one file read for
+    each of these objects that is another.
     """
     compared = list(runs)
-    facts = [_facts_of(one) for one in compared]
+    known: Known = {}
+    facts = [_facts_of(one, known) for one in compared]
     names = {name for known in facts for name in known}
     ordered = sorted(names, key=lambda name: (_ORDER.index(name[0]), name[1]))
     rows = [(*name, *(known.get(name) for known in facts)) for name in ordered if _differs(facts, name)]
@@ -50,7 +56,27 @@ def _differs(facts: list[Facts], name: tuple[str, str]) -> bool:
     return len({None if value is MISSING else json_of(value) for value in values}) > 1
 
 
-def _facts_of(one: Compared) -> Facts:
+def _members_of(source: Source, digest: Digest) -> dict[str, Any]:
+    """The members of an object that describes code or an environment, by path; untracked files by digest."""
+    try:
+        tree = parse(source.object(digest))
+    except (NotFoundError, DamagedError, ParamsError):
+        return {"digest": digest}
+    untracked = tree.get("untracked")
+    if isinstance(untracked, list):
+        tree["untracked"] = {str(file[0]): file[-1] for file in untracked if isinstance(file, list) and file}
+    return dict(_leaves(tree, ""))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(inner, f"{path}.{name}" if path else name)
+
+
+def _facts_of(one: Compared, known: Known) -> Facts:
     run = one.source.run(one.ref)
     if run is None:
         raise NotFoundError(f"run {one.ref}", str(one.source.root), "it was there a moment ago: ask again")
@@ -58,16 +84,20 @@ def _facts_of(one: Compared) -> Facts:
     bare = {key: value for key, value in tree.items() if not key.startswith("@")}
     facts: Facts = {("param", name): value for name, value in Flat(Space.PARAMS).members(bare)}
     facts |= {("run", "identifier"): run.identifier, ("run", "namespace"): run.relpath or "."}
-    return facts | _facts_of_attempt(one.source, run)
+    return facts | _facts_of_attempt(one.source, run, known)
 
 
-def _facts_of_attempt(source: Source, run: Run) -> Facts:
+def _facts_of_attempt(source: Source, run: Run, known: Known) -> Facts:
     attempt = run.attempt
     if attempt is None:
         return {}
     facts: Facts = {("file", file.name): _digest(file) for file in attempt.files}
-    if attempt.environment is not None:
-        facts["environment", "digest"] = attempt.environment.hex()
+    named = {"environment": hex_or_none(attempt.environment), "code": attempt.facts.get("code")}
+    for what, digest in named.items():
+        if isinstance(digest, str):
+            place = (source, Digest(digest))
+            members = known[place] = known.get(place) or _members_of(*place)
+            facts |= {(what, name): value for name, value in members.items()}
     opened = source.opened_by(attempt.writer)
     if opened is not None:
         facts["run", "host"], facts["run", "version"] = opened.host, opened.version

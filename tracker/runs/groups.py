@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
-from tracker.runs.columns import MISSING, Chunk, Column, columns_of
+from tracker.errors import DamagedError
+from tracker.runs.columns import CHUNK, MISSING, Chunk, Column, Stored, columns_of
 from tracker.runs.table import Table, as_time, json_of
 
 Key = tuple[tuple[int, Any], ...]
 Reduce = Callable[[list[float]], float]
 
+
+def _mean(numbers: list[float]) -> float:
+    return math.fsum(numbers) / len(numbers)
+
+
+def _median(numbers: list[float]) -> float:
+    ordered, middle = sorted(numbers), len(numbers) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _deviation(numbers: list[float]) -> float:
+    from tracker.runs.deviation import deviation_of
+
+    return deviation_of(numbers)
+
+
 REDUCERS: dict[str, Reduce] = {
-    "mean": statistics.fmean,
+    "mean": _mean,
     "min": min,
     "max": max,
-    "median": statistics.median,
-    "std": lambda numbers: statistics.stdev(numbers) if len(numbers) > 1 else math.nan,
+    "median": _median,
+    "std": _deviation,
 }
 """`std` is that of a sample: of one number there is none."""
+
+
+class Grouped(Protocol):
+    """Runs that can be grouped."""
+
+    def chunks(self) -> Iterable[Chunk]:
+        """The runs in chunks, column by column."""
+
+    def select_stored(self, stored: Sequence[Stored]) -> Iterator[tuple[Any, ...]] | None:
+        """What SQLite gives of each run, in the same order; None if there is no such way."""
 
 
 class Groups:
@@ -31,8 +59,8 @@ class Groups:
     with; a group without one has None.
     """
 
-    def __init__(self, chunks: Callable[[], Iterable[Chunk]], keys: Sequence[Column]) -> None:
-        self._chunks = chunks
+    def __init__(self, runs: Grouped, keys: Sequence[Column]) -> None:
+        self._runs = runs
         self._keys = keys
 
     def count(self) -> Table:
@@ -67,20 +95,45 @@ class Groups:
     def table(self, wanted: Sequence[tuple[str, str]]) -> Table:
         """One row a group: its keys, the number of its runs, and each (name of REDUCERS, field)."""
         from_fields = columns_of([field for _, field in wanted])
-        groups: dict[Key, _Group] = {}
-        for chunk in self._chunks():
-            marks = zip(*(map(_mark, column.values(chunk)) for column in self._keys), strict=True)
-            numbers = [column.values(chunk) for column in from_fields]
-            for place, mark in enumerate(marks):
-                group = groups.get(mark)
-                if group is None:
-                    group = groups[mark] = _Group(len(from_fields))
-                group.add(values[place] for values in numbers)
+        groups = self._gather_stored(from_fields)
+        if groups is None:
+            groups = self._gather(from_fields)
         headings = [key.heading for key in self._keys]
         headings += ["runs", *(f"{name}({column.heading})"
                                for (name, _), column in zip(wanted, from_fields, strict=True))]  # fmt: skip
         rows = [self._row(mark, groups[mark], wanted, from_fields) for mark in sorted(groups)]
         return Table(tuple(headings), tuple(rows))
+
+    def _gather(self, fields: Sequence[Column]) -> dict[Key, _Group]:
+        groups: dict[Key, _Group] = {}
+        for chunk in self._runs.chunks():
+            marks = zip(*(map(_mark, column.values(chunk)) for column in self._keys), strict=True)
+            numbers = [column.values(chunk) for column in fields]
+            for place, mark in enumerate(marks):
+                group = groups.get(mark)
+                if group is None:
+                    group = groups[mark] = _Group(len(fields))
+                group.add(values[place] for values in numbers)
+        return groups
+
+    def _gather_stored(self, fields: Sequence[Column]) -> dict[Key, _Group] | None:
+        """The same without reading params of which nothing is asked; None if there is no such way.
+
+        A value that SQLite gives is read once, however many runs have it.
+        """
+        stored = [column.stored for column in (*self._keys, *fields) if column.stored is not None]
+        if not self._keys or len(stored) < len(self._keys) + len(fields):
+            return None
+        rows = self._runs.select_stored(stored)
+        if rows is None:
+            return None
+        found = _Found(stored[: len(self._keys)], stored[len(self._keys) :])
+        try:
+            while part := list(islice(rows, CHUNK)):
+                found.add(list(zip(*part, strict=True)))
+        except DamagedError:
+            return None  # who reads whole rows can say which run it is
+        return found.groups
 
     def _row(
         self, mark: Key, group: _Group, wanted: Sequence[tuple[str, str]], fields: Sequence[Column]
@@ -103,6 +156,34 @@ class _Group:
         for numbers, value in zip(self.numbers, values, strict=True):
             if type(value) is float or type(value) is int:
                 numbers.append(value)
+
+
+class _Found:
+    """Groups by what SQLite gives of their keys: several such may be one key, as 1 and 1.0."""
+
+    def __init__(self, keys: Sequence[Stored], fields: Sequence[Stored]) -> None:
+        self.groups: dict[Key, _Group] = {}
+        self._keys = keys
+        self._fields = fields
+        self._known: dict[tuple[Any, ...], _Group] = {}
+
+    def add(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Take in some runs, column by column, keys first."""
+        given = list(zip(*columns[: len(self._keys)], strict=True))
+        for each, count in Counter(given).items():
+            self._group(each).count += count
+        for number, (field, values) in enumerate(zip(self._fields, columns[len(self._keys) :], strict=True)):
+            for each, value in zip(given, field.read(values), strict=True):
+                if type(value) is float or type(value) is int:
+                    self._known[each].numbers[number].append(value)
+
+    def _group(self, given: tuple[Any, ...]) -> _Group:
+        group = self._known.get(given)
+        if group is None:
+            values = (key.read([one])[0] for key, one in zip(self._keys, given, strict=True))
+            mark = tuple(map(_mark, values))
+            group = self._known[given] = self.groups.setdefault(mark, _Group(len(self._fields)))
+        return group
 
 
 def _reduced(name: str, numbers: list[float], *, is_time: bool) -> Any:

@@ -15,10 +15,11 @@ from typing import TypeVar
 from tracker._model.event import Opened, RunEvent
 from tracker._model.fold import History, Run, Stamp, State, run_of
 from tracker._store.index import Filter, Index
+from tracker._store.objects import get_object
 from tracker._store.relation import Relation
 from tracker.ledger import Ledger
 from tracker.runs.rows import RecordedRuns, select_runs
-from tracker.terms import RunRef, WriterId
+from tracker.terms import Digest, RunRef, WriterId
 
 _Answer = TypeVar("_Answer")
 
@@ -63,6 +64,10 @@ class Past:
         """Who a writer is."""
         with self._ledger.lock:
             return self._ledger.lookup.opened_by(writer)
+
+    def object(self, name: Digest) -> bytes:
+        """The bytes kept under a digest. Raises: NotFoundError, DamagedError."""
+        return get_object(self._ledger.lookup.store_fd, name)
 
     def events(self, wanted: Filter) -> list[tuple[Stamp, RunEvent]]:
         """The events of the runs that match now, up to the time, in order."""

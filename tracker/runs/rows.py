@@ -14,10 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker._model import names
-from tracker._store.relation import BY_CREATION, COLUMNS, SeenRow
+from tracker._store.relation import BY_CREATION, COLUMNS, HAS_JSON_TEXT, SeenRow
 from tracker.query import Compiled, compile_field, compile_query, parse_field, parse_query
 from tracker.runs.batches import Selection, iter_selected, select_whole
-from tracker.runs.columns import CHUNK, Chunk, Placed
+from tracker.runs.columns import CHUNK, Chunk, Placed, Stored
 from tracker.runs.differences import Compared
 from tracker.runs.source import Source
 from tracker.runs.tabular import Tabular
@@ -45,6 +45,10 @@ class Listed(Struct, frozen=True):
     user: str | None
     attempts: int
     removed: bool
+    name: str | None = None
+    parent: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,6 +65,7 @@ def listed(placed: Placed) -> Listed:
         root, names.run_ref(row.relpath, row.identifier, row.uid), row.identifier, row.relpath, row.uid,
         row.key, row.mode, Status(row.status), chunk.params[0], chunk.summaries[0], chunk.tags[0],
         row.created_ms, row.started_ms, row.ended_ms, row.host, row.user, row.attempts, bool(row.removed),
+        row.name, row.parent, row.commit_id, None if row.dirty is None else bool(row.dirty),
     )  # fmt: skip
 
 
@@ -104,6 +109,9 @@ class Rows(Tabular):
         rows, root = iter_selected(self._source, COLUMNS, self._selection), str(self._source.root)
         while part := list(islice(rows, CHUNK)):
             yield Chunk([root] * len(part), part)
+
+    def select_stored(self, stored: Sequence[Stored]) -> Iterator[tuple[Any, ...]] | None:
+        return self.select([one.sql for one in stored]) if HAS_JSON_TEXT else None
 
     def iter_listed(self) -> Iterator[Listed]:
         """Each run as a record."""

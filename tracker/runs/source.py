@@ -14,11 +14,12 @@ from typing import Protocol, TypeVar
 
 from tracker._model.event import Opened
 from tracker._model.fold import Run
+from tracker._store.objects import get_object
 from tracker._store.relation import Relation
 from tracker.ledger import Ledger
 from tracker.liveness import as_seen
 from tracker.seen import relation_of
-from tracker.terms import RunRef, WriterId
+from tracker.terms import Digest, RunRef, WriterId
 
 _Answer = TypeVar("_Answer")
 
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def opened_by(self, writer: WriterId) -> Opened | None:
         """Who a writer is."""
+
+    def object(self, name: Digest) -> bytes:
+        """The bytes kept under a digest. Raises: NotFoundError, DamagedError."""
 
 
 class Present:
@@ -69,3 +73,7 @@ class Present:
         """Who a writer is. Cost: one file read, the first time."""
         with self._ledger.lock:
             return self._ledger.lookup.opened_by(writer)
+
+    def object(self, name: Digest) -> bytes:
+        """The bytes kept under a digest. Raises: NotFoundError, DamagedError. Cost: one file read."""
+        return get_object(self._ledger.lookup.store_fd, name)

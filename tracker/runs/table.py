@@ -5,11 +5,8 @@ Spec: docs/queries.md section 7.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import Any
 
 from msgspec import Struct
@@ -33,6 +30,8 @@ class Table(Struct, frozen=True):
 
     def to_csv(self) -> str:
         """The table as CSV with a line of headings."""
+        from tracker.runs.lines import iter_csv
+
         return "".join(iter_csv(self.headings, self.rows))
 
     def as_objects(self) -> list[dict[str, Any]]:
@@ -80,26 +79,16 @@ def json_of(value: Any) -> str:
     return format_tree({"": value})[len('{"":') : -1].decode()
 
 
-def iter_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """The lines of a CSV file, quoted where it is needed; lines end in a line feed."""
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="\n")
-    writer.writerow(headings)
-    for row in rows:
-        writer.writerow(map(text_of, row))
-        if line.tell() > _PIECE:
-            yield line.getvalue()
-            line.seek(0)
-            line.truncate()
-    yield line.getvalue()
-
-
-_PIECE = 1 << 16
-
-
 def html_of(headings: Sequence[str], rows: Sequence[Sequence[Any]], count: int) -> str:
     """A table for a notebook; nothing in it is taken for HTML."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(text_of(v))}</td>' for v in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{_escaped(heading)}</th>" for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{_escaped(text_of(v))}</td>' for v in row)}</tr>" for row in rows)
     more = "" if count <= len(rows) else f"<p>{count - len(rows)} more</p>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ENTITIES)
+
+
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})

@@ -23,6 +23,7 @@ from tracker.runs.columns import (
     Column,
     Flat,
     Placed,
+    Stored,
     columns_of,
     flat_columns,
     iter_chunks,
@@ -31,7 +32,7 @@ from tracker.runs.differences import Compared, differences_of
 from tracker.runs.groups import Groups
 from tracker.runs.output import write_whole
 from tracker.runs.schema import schema_of
-from tracker.runs.table import SHOWN_ROWS, Table, as_time, html_of, iter_csv, json_of
+from tracker.runs.table import SHOWN_ROWS, Table, as_time, html_of, json_of
 from tracker.runs.typed import TypedColumn, typed
 
 SHORT = ("identifier", "status", "created")
@@ -39,7 +40,7 @@ SHORT = ("identifier", "status", "created")
 
 RECORD = (
     *("uid", "identifier", "namespace", "status", "created", "started", "ended", "duration"),
-    *("host", "user", "attempts", "tags"),
+    *("host", "user", "attempts", "tags", "name", "parent", "commit", "dirty"),
 )
 """What a frame and a CSV file tell of every run."""
 
@@ -71,6 +72,13 @@ class Tabular(ABC):
     def chunks(self) -> Iterator[Chunk]:
         """The runs in chunks, column by column. Cost: 10 µs a run, memory of one chunk."""
         return iter_chunks(self.iter_placed())
+
+    def select_stored(self, stored: Sequence[Stored]) -> Iterator[tuple[Any, ...]] | None:
+        """What SQLite gives of each run, in the order of the chunks; None if they are not of one SQLite.
+
+        Cost: 1.5 µs a run, memory of one batch. Raises: DamagedError where recorded params are not JSON.
+        """
+        return None
 
     def table(self, columns: Sequence[str] | None = None, *, all: bool = False) -> Table:
         """The runs as a table: of `columns`, which are fields of the query language; or identifier, status,
@@ -128,6 +136,8 @@ class Tabular(ABC):
         return None
 
     def _iter_csv(self, columns: Sequence[str] | None) -> Iterator[str]:
+        from tracker.runs.lines import iter_csv
+
         fixed = columns_of(RECORD if columns is None else columns)
         fixed = [ROOTS, *fixed] if self._has_roots else fixed
         keys = self._keys() if columns is None else []
@@ -196,7 +206,7 @@ class Tabular(ABC):
 
     def group_by(self, keys: str | Sequence[str]) -> Groups:
         """Groups of the runs that share the values of these fields. Raises: QueryError."""
-        return Groups(self.chunks, columns_of([keys] if isinstance(keys, str) else keys))
+        return Groups(self, columns_of([keys] if isinstance(keys, str) else keys))
 
     def schema(self) -> Table:
         """Each param and metric: its types, how many runs have it and how many not, what values it takes.
@@ -206,9 +216,9 @@ class Tabular(ABC):
         return schema_of(self.chunks())
 
     def diff(self) -> Table:
-        """In what the runs differ, one column a run: params, files by digest, environment, host, version.
+        """In what the runs differ, a column a run: params, code, environment, files by digest, host, version.
 
-        Cost: 50 µs a run.
+        Cost: 50 µs a run, and a file read for each code and environment.
         """
         return differences_of(self._iter_compared())
 

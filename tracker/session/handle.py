@@ -14,25 +14,29 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec.structs import replace
 
 from tracker import interrupts
 from tracker._disk import host
 from tracker._model import names
-from tracker._model.event import Attached, Done, Failed, Interrupted
+from tracker._model.event import Attached, Attachment, Done, Failed, Interrupted, Used
 from tracker.claiming import Claim
 from tracker.errors import StateError, StorageError
 from tracker.ledger import Ledger, OpenRun, open_ledger
 from tracker.session import attempt
 from tracker.session.files import attachment_of, hand_out, is_recorded_and_read_only, make_folder
-from tracker.session.known import KnownRun
+from tracker.session.marked import MarkedRun
 from tracker.session.place import Place
-from tracker.terms import Status
+from tracker.session.sampled import begin_sampling
+from tracker.terms import Capture, Status
+
+if TYPE_CHECKING:
+    from tracker.metrics import Recorder
 
 
-class Session(KnownRun):
+class Session(MarkedRun):
     """One run, `(identifier, uid)` in a namespace, as this process sees and writes it.
 
     Get it from `Project.session`, `.get` or `.find`. It is a context manager: entering starts the run,
@@ -40,13 +44,14 @@ class Session(KnownRun):
     are recorded as interrupted.
     """
 
-    __slots__ = ("_begun", "_claimed", "_makes_folders")
+    __slots__ = ("_begun", "_claimed", "_makes_folders", "_recorder")
 
     def __init__(self, ledger: Ledger, place: Place) -> None:
         super().__init__(ledger, place)
         self._makes_folders = place.makes_folders
         self._claimed: Claim | None = None
         self._begun = False
+        self._recorder: Recorder | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes where the run is, not what this one holds of it."""
@@ -109,8 +114,11 @@ class Session(KnownRun):
 
     # Writing
 
-    def start(self) -> Self:
+    def start(self, *, seeds: Mapping[str, int] | None = None, capture: Capture | str | None = None) -> Self:
         """Begin an attempt and return self. A finished or failed run is begun anew; the new attempt counts.
+
+        `seeds` are recorded among its facts; else those that the params name as such. With `capture` "tee"
+        what the process prints until the end is kept in the run's `output.log`; the project's unless given.
 
         Takes the run's claim: no other worker that sees this folder executes it until this one ends.
 
@@ -118,6 +126,7 @@ class Session(KnownRun):
         StorageError.
         Cost: 90 µs. Spec: spec/claims.md section 6; spec/events.md section 4.
         """
+        wanted = self._place.settings.capture if capture is None else Capture(capture)
         with self._ledger.lock:
             held = self._opened()
             if held.was_started:
@@ -127,8 +136,12 @@ class Session(KnownRun):
                     "start() while this process executes it",
                     "call done() or error() first",
                 )
-            if not held.is_running:  # else attach_files() began it
-                attempt.claim_and_begin(self._ledger, self._place, held, attempt.no_more)
+            if held.is_running:  # a file, a row or an input that was told before began it
+                attempt.go_on(self._ledger, self._place, held, seeds=seeds, capture=wanted)
+            else:
+                attempt.claim_and_begin(
+                    self._ledger, self._place, held, attempt.no_more, seeds=seeds, capture=wanted
+                )
             held.was_started = self._begun = True
         self._ledger.listen()
         return self
@@ -220,12 +233,14 @@ class Session(KnownRun):
         Raises: NameRefusedError for a name or path that cannot be kept, before any is recorded; StorageError.
         """
         root = self._place.root
-        attachments = [attachment_of(root, name, path) for name, path in files.items()]
+        self._attach([attachment_of(root, name, path) for name, path in files.items()])
+        return self
+
+    def _attach(self, attachments: list[Attachment]) -> None:
         with self._ledger.lock:
             held = self._opened()
             self._tell(held, lambda id_: [Attached(self.ref, id_, attachments)] if attachments else [])
             held.attached.update((file.name, file) for file in attachments)
-        return self
 
     def _tell(self, held: OpenRun, events_of: attempt.EventsOf) -> None:
         """Append events about the attempt: the one begun here, else the finished one, else a new one."""
@@ -236,6 +251,91 @@ class Session(KnownRun):
         events = events_of(held.attempt)
         if events:
             self._ledger.append(lambda _: events)
+
+    # What it measures
+
+    def log(
+        self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any
+    ) -> None:
+        """Log one row of metrics: numbers by name, at `step`, which is one more than the last unless given.
+
+        Rows are gathered in memory and written at 4,096 rows or after 5 s, by flush(), and at the run's end:
+        a process that is killed loses what came since. A worker that logs of a run which another process
+        executes (a rank) records it beside, and begins nothing; else log() begins an attempt if none was.
+
+        Raises: MetricError for what is no number or name; StateError for a finished run; StorageError.
+        Cost: 1 µs for three numbers. Spec: spec/metrics.md.
+        """
+        recorder = self._recorder
+        if recorder is None or recorder.is_finished:
+            recorder = self._recorder = self._begin_logging()
+        recorder.log(named if values is None else {**values, **named} if named else values, step)
+
+    def flush(self) -> None:
+        """Write what was logged so far: when this returns it survives kill -9. Raises: StorageError."""
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def sample_system(self, period_s: float = 10.0) -> Self:
+        """Log what this process uses of the machine, every `period_s` seconds until the end; return self.
+
+        `system/cpu` (percent of a core), `system/rss_bytes`, and of GPUs `system/gpu0/percent` and the like,
+        from a thread of its own; their steps count the samples.
+
+        Raises: StateError for a finished run; ValueError for a period under 0.1 s; StorageError.
+        """
+        with self._ledger.lock:
+            begin_sampling(self._opened(), self._begin_logging(), period_s)
+        return self
+
+    def _begin_logging(self) -> Recorder:
+        with self._ledger.lock:
+            held = self._opened()
+            id_ = held.attempt if held.is_running else attempt.running_elsewhere(self._ledger, self._place)
+            if id_ is None:
+                if self.is_done():
+                    cure = "log before done(), or start() it anew"
+                    raise StateError(self.ref, Status.DONE, "log() of a finished run", cure)
+                attempt.claim_and_begin(self._ledger, self._place, held, attempt.no_more)
+                id_ = held.attempt
+            return self._ledger.recorder(self.ref, id_)
+
+    # What it reads and keeps
+
+    def save(self, name: str, source: object) -> Path:
+        """Keep bytes as a file of the run, in the object store, once however often saved; return its path.
+
+        `source`: bytes; the path of a file, which is copied or cloned; a dict or list, as JSON; an array.
+
+        Raises: NameRefusedError, ParamsError for what none of these is, before anything is recorded;
+        StorageError. Spec: spec/sealing.md section 5.
+        """
+        from tracker.artefacts import save
+
+        file = save(self._ledger, name, source)
+        self._attach([Attachment(file.name, file.path, external=False)])
+        return self._place.root / file.path
+
+    def use(self, source: str | os.PathLike[str], name: str | None = None) -> Path:
+        """Record a file, or the files of a folder, as read by this run, by digest; return its path.
+
+        If it is another run's output, that run is recorded too. `name` is the file's own unless given.
+
+        Raises: NotFoundError for what is not there; NameRefusedError; StorageError.
+        Spec: spec/sealing.md section 6.
+        """
+        from tracker.artefacts import inputs_of, named_apart
+
+        path = Path(os.path.abspath(source))
+        file = attachment_of(self._place.root, path.name if name is None else name, path)
+        # large files take long: other threads may record, and claims be renewed, meanwhile
+        found = inputs_of(self._ledger, file, self._place.settings.seal)
+        with self._ledger.lock:
+            held = self._opened()
+            inputs = named_apart(found, held.inputs if name is None else {})
+            self._tell(held, lambda id_: [Used(self.ref, id_, inputs)])
+            held.inputs = held.inputs | {one.name: one for one in inputs}
+        return path
 
     # As a context
 

@@ -13,7 +13,17 @@ from msgspec import Struct
 
 from tracker._model import names
 from tracker._model.event import Created, Rule
-from tracker.terms import Durability, RunRef, StorageMode, Uid
+from tracker._model.policy import WHOLE, SealPolicy
+from tracker.terms import Capture, Durability, RunRef, StorageMode, Uid
+
+
+class Settings(Struct, frozen=True):
+    """How runs of a namespace are written."""
+
+    durability: Durability = Durability.FULL
+    seal: SealPolicy = WHOLE
+    provenance: bool = True
+    capture: Capture = Capture.NONE
 
 
 class Place(Struct, frozen=True):
@@ -30,7 +40,7 @@ class Place(Struct, frozen=True):
     key: Uid | None
     text: bytes
     mode: StorageMode
-    durability: Durability
+    settings: Settings
     makes_folders: bool = True
     ignored: str | None = None
     founding: tuple[Rule, ...] = ()

@@ -15,12 +15,13 @@ import stat
 from msgspec import Struct
 
 from tracker._disk import durable, moving
+from tracker._disk.hashing import hash_file
 from tracker._disk.moving import Move
 from tracker._model.event import Event, Removed, Restored
 from tracker._model.fold import Run
 from tracker._model.names import STORE, folder_of
 from tracker._model.removal import Removal, removal_of
-from tracker._store import outputs, trash
+from tracker._store import trash
 from tracker._store.index import Filter
 from tracker._store.trash import iter_files, trash_folder
 from tracker.claiming import Rival
@@ -194,7 +195,7 @@ def _are_equal(ledger: Ledger, root_fd: int, one: str, other: str) -> bool:
     found = [durable.stat_at(path, root_fd) for path in (one, other)]
     if not all(stat.S_ISREG(status.st_mode) for status in found) or found[0].st_size != found[1].st_size:
         return False
-    return outputs.hash_file(str(ledger.root / one)) == outputs.hash_file(str(ledger.root / other))
+    return hash_file(str(ledger.root / one)) == hash_file(str(ledger.root / other))
 
 
 def _shown(paths: list[str]) -> str:

@@ -13,10 +13,11 @@ from msgspec import Struct
 from tracker._disk import durable, host, moving
 from tracker._model.event import Done, Event, Failed, Interrupted, Purged
 from tracker._model.fold import History
-from tracker._model.names import LEDGER, is_temporary
+from tracker._model.names import LEDGER, METRICS, is_temporary, parse_series_name
 from tracker._model.removal import Removal, removal_of
 from tracker._store import segments, trash
 from tracker._store.index import Filter
+from tracker._store.measured import list_all, open_metrics
 from tracker._store.quarantine import QUARANTINE
 from tracker._store.trash import TRASH
 from tracker.errors import NotFoundError
@@ -28,13 +29,17 @@ GRACE_S = 14 * 24 * 3600.0
 
 
 class Purge(Struct, frozen=True):
-    """The trash of one run: folders below `.tracker`, files below these, and how much they hold."""
+    """The trash of one run: folders below `.tracker`, files below these, and how much they hold.
+
+    `metrics` are files of metrics below `.tracker`: all of a run that is removed.
+    """
 
     ref: RunRef
     removed_ms: int
     folders: list[str]
     files: list[str]
     size_bytes: int
+    metrics: list[str] = []
 
 
 class Collected(Struct, frozen=True):
@@ -95,11 +100,32 @@ def _iter_purges(ledger: Ledger, limit_ms: float) -> Iterator[Purge]:
         ref = run_of_trash(ledger, folder)
         if ref is not None:
             folders.setdefault(ref, []).append(folder)
-    for ref, mine in folders.items():
+    metrics = _metrics_of_removed(ledger)
+    for ref in dict.fromkeys([*folders, *metrics]):
         removal = removal_of(_history(ledger, ref))
-        given_up = [folder for folder in mine if _is_given_up(folder, removal)]
-        if given_up and removal.removed_ms < limit_ms:
-            yield _purge_of(ledger.lookup.store_fd, ref, removal, given_up)
+        given_up = [folder for folder in folders.get(ref, []) if _is_given_up(folder, removal)]
+        logged = metrics.get(ref, []) if removal.is_removed else []
+        if (given_up or logged) and removal.removed_ms < limit_ms:
+            yield _purge_of(ledger.lookup.store_fd, ref, removal, given_up, logged)
+
+
+def _metrics_of_removed(ledger: Ledger) -> dict[RunRef, list[str]]:
+    """The files of metrics of each removed run that has some, below `.tracker`. Cost: one listing of all."""
+    metrics_fd = open_metrics(ledger.lookup.store_fd)
+    if metrics_fd is None:
+        return {}
+    try:
+        files = list_all(metrics_fd)
+    finally:
+        durable.close_read(metrics_fd)
+    refs = {(run.uid, trash.ref16_of(run.ref)): run.ref for run in ledger.lookup.find(Filter(removed=True))}
+    found: dict[RunRef, list[str]] = {}
+    for file in files:
+        parsed = parse_series_name(file.month, file.file)
+        ref = None if parsed is None else refs.get((parsed[0].uid, parsed[0].ref16))
+        if ref is not None:
+            found.setdefault(ref, []).append(f"{METRICS}/{file.path}")
+    return found
 
 
 def _is_given_up(folder: str, removal: Removal) -> bool:
@@ -122,11 +148,12 @@ def _history(ledger: Ledger, ref: RunRef) -> History:
     return {} if found is None else found[0]
 
 
-def _purge_of(store_fd: int, ref: RunRef, removal: Removal, folders: list[str]) -> Purge:
+def _purge_of(store_fd: int, ref: RunRef, removal: Removal, folders: list[str], metrics: list[str]) -> Purge:
     files = [(folder, path) for folder in folders for path in trash.iter_files(store_fd, folder)]
-    size_bytes = sum(durable.stat_at(path, store_fd).st_size for _, path in files)
+    paths = [*(path for _, path in files), *metrics]
+    size_bytes = sum(durable.stat_at(path, store_fd).st_size for path in paths)
     below = [path.removeprefix(f"{folder}/") for folder, path in files]
-    return Purge(ref, removal.removed_ms, folders, below, size_bytes)
+    return Purge(ref, removal.removed_ms, folders, below, size_bytes, metrics)
 
 
 def _iter_temporary(store_fd: int, before_s: float, folder: str = "") -> Iterator[str]:
@@ -154,14 +181,15 @@ def _event_of(ledger: Ledger, purge: Purge) -> Event | None:
     history = _history(ledger, purge.ref)
     digests = _digests(history)
     wanted = sorted({digests.get(path, b"") for path in purge.files})
-    removed = removal_of(history).removed
+    removal = removal_of(history)
+    removed = removal.removed
     said = {
         digest or b""
         for stamp, event in history.items()
         if isinstance(event, Purged) and removed is not None and stamp > removed
         for digest in event.digests
     }
-    if said.issuperset(wanted):
+    if said.issuperset(wanted) and (purge.folders or removal.purged is not None):
         return None
     return Purged(purge.ref, [digest or None for digest in wanted])
 
@@ -179,10 +207,14 @@ def _digests(history: History) -> dict[str, bytes]:
 def _is_still_due(ledger: Ledger, purge: Purge) -> bool:
     """False for a run that another process brought back since the plan was made."""
     removal = removal_of(_history(ledger, purge.ref))
+    if purge.metrics and not removal.is_removed:
+        return False
     return all(_is_given_up(folder, removal) for folder in purge.folders)
 
 
 def _delete(store_fd: int, purge: Purge) -> None:
+    for path in purge.metrics:
+        durable.unlink_if_there(path, store_fd)
     for folder in purge.folders:
         for path in trash.iter_files(store_fd, folder):
             durable.unlink_if_there(path, store_fd)

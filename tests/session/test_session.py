@@ -38,7 +38,7 @@ from tracker import (
 )
 from tracker import ledger as ledgers
 from tracker._disk import durable
-from tracker._store import journal, outputs
+from tracker._store import journal, sealing
 from tracker._store.objects import get_object
 
 PARAMS = {"lr": 0.1}
@@ -498,7 +498,7 @@ def test_an_attached_file_that_cannot_be_read_is_told_and_done_may_be_called_aga
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "hash_file", refuse)
+        patch.setattr(sealing, "digest_of", refuse)
         with pytest.raises(StorageError, match=r"seal .*train_f: Input/output error"):
             session.done()
         assert state(session)["status"] == "running"
@@ -544,18 +544,18 @@ def test_sigterm_is_heard_though_attaching_began_the_attempt(store):
 
 
 def test_other_threads_record_while_files_are_sealed(store, monkeypatch):
-    real = outputs.seal_files
+    real = sealing.seal_files
     others = [store.session("train", {"n": 2})]
 
-    def seal_files(root, files):
+    def seal_files(root, files, policy):
         while others:
             thread = threading.Thread(target=others.pop().start)
             thread.start()
             thread.join(10)
             assert not thread.is_alive(), "the ledger is locked while a file is hashed"
-        return real(root, files)
+        return real(root, files, policy)
 
-    monkeypatch.setattr(outputs, "seal_files", seal_files)
+    monkeypatch.setattr(sealing, "seal_files", seal_files)
     store.session("train", PARAMS).done()
 
     assert sorted(session.status for session in store.find()) == [Status.DONE, Status.RUNNING]
