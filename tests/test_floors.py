@@ -280,7 +280,7 @@ LAZY_ROOMS = {
     ("ledger", "_store/objects"): "1 ms that only objects cost",
     ("ledger", "metrics"): "3 ms that only metrics cost",
     ("session/known", "metrics"): "3 ms that only metrics cost",
-    ("session/sampled", "metrics"): "its sampler, that only `sample_system` pays",
+    ("session/measured", "metrics"): "3 ms that only `log` and `sample_system` pay",
     ("session/facts", "provenance"): "6 ms that only the start of an attempt pays",
     ("session/handle", "artefacts"): "7 ms that only `save` and `use` pay",
     ("session/attempt", "_store/sealing"): "1 ms that only the end of an attempt pays",

@@ -404,9 +404,9 @@ def test_params_that_hold_themselves_are_refused(store):
 
 @pytest.mark.parametrize("choice", [{"storage_mode": "flat"}, {"existing_run_strategy": "maybe"}])
 def test_a_choice_that_is_none_is_refused(store, choice):
-    with pytest.raises(ValueError, match="is not a valid"):
+    with pytest.raises(ValueError, match="give one of"):
         Project(store.root, **choice)
-    with pytest.raises(ValueError, match="is not a valid"):
+    with pytest.raises(ValueError, match="give one of"):
         store.session("t", PARAMS, **choice)
     assert not store.root.exists()
 

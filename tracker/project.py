@@ -40,8 +40,16 @@ if TYPE_CHECKING:  # a look-up needs none of these rooms: each is loaded by the 
     from tracker.sweep import Sweep
     from tracker.why import Why
 
-_OFF = ("off", "0", "no", "false")
 _NO_PARAMS = Written(b"{}", None)
+
+
+def _has_provenance(asked: bool, word: str) -> bool:
+    """Whether a start records facts: if the program asks for them and the environment does not say off."""
+    if not isinstance(asked, bool):
+        raise ValueError(f"provenance={asked!r}: give True or False")
+    if word.lower() not in ("on", "1", "yes", "true", "", "off", "0", "no", "false"):
+        raise ValueError(f"the environment variable TRACKER_PROVENANCE is {word!r}: set it to on or off")
+    return asked and word.lower() in ("on", "1", "yes", "true", "")
 
 
 class Project:
@@ -82,7 +90,7 @@ class Project:
         self._settings = Settings(
             Durability(durability),
             SealPolicy(Seal(seal), seal_max_bytes),
-            provenance and os.environ.get("TRACKER_PROVENANCE", "on").lower() not in _OFF,
+            _has_provenance(provenance, os.environ.get("TRACKER_PROVENANCE", "on")),
             Capture(capture),
         )
         _check_root(self._root)

@@ -33,21 +33,30 @@ class Status(enum.StrEnum):
     LOST = "lost"
 
 
-class StorageMode(enum.StrEnum):
+class Choice(enum.StrEnum):
+    """One of a few words; another is refused with those that there are."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        words = ", ".join(repr(str(word)) for word in cls)
+        raise ValueError(f"{value!r} is no {cls.__name__}: give one of {words}")
+
+
+class StorageMode(Choice):
     """Where a run's files lie: in a folder of their own, or beside others under a prefix."""
 
     SUBFOLDER = "subfolder"
     PREFIX = "prefix"
 
 
-class ExistingRun(enum.StrEnum):
+class ExistingRun(Choice):
     """What `session()` does when the same params were run before."""
 
     RESUME = "resume"
     NEW = "new"
 
 
-class Durability(enum.StrEnum):
+class Durability(Choice):
     """What `done()` has put beyond a power cut when it returns. Spec: spec/log.md, "Commit point"."""
 
     FULL = "full"
@@ -55,14 +64,14 @@ class Durability(enum.StrEnum):
     OFF = "off"
 
 
-class Capture(enum.StrEnum):
+class Capture(Choice):
     """Whether what a run prints is kept among its files. Spec: spec/output.md."""
 
     NONE = "none"
     TEE = "tee"
 
 
-class Seal(enum.StrEnum):
+class Seal(Choice):
     """What of a run's files is recorded when an attempt ends. Spec: spec/sealing.md section 2."""
 
     DIGEST = "digest"

@@ -285,3 +285,37 @@ def test_what_the_machine_does_is_sampled_until_the_end(store):
     assert memory.values.min() > 1 << 20
     with pytest.raises(ValueError, match=r"0\.1 s or more"):
         store.session("train", {"n": 2}).sample_system(0)
+
+
+def test_a_rank_that_comes_before_the_one_that_begins_the_run_takes_nothing_from_it(store, monkeypatch):
+    code = (
+        "import sys, tracker\n"
+        "session = tracker.Project(sys.argv[1]).session('train', {'lr': 0.1})\n"
+        "for step in range(3): session.log(loss=step * 1.5)\n"
+    )
+    environment = os.environ | {"SLURM_PROCID": "3"}
+    subprocess.run([sys.executable, "-c", code, store.root], check=True, env=environment)
+    session = store.session("train", PARAMS)
+
+    assert session.status is Status.PENDING
+    with session:
+        session.log(loss=9.0)
+    assert session.metrics("loss").values.tolist() == [9.0]
+    assert session.metrics("loss", rank=3).values.tolist() == [0.0, 1.5, 3.0]
+    assert session.summary["loss"]["last"] == 9.0
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: Project(store.root, provenance="off"),
+        lambda store: Project(store.root, seal="md5"),
+        lambda store: store.session("train", PARAMS).start(capture="file"),
+        lambda store: store.session("train", PARAMS).use(None),
+        lambda store: store.session("train", PARAMS).history(form="tall"),
+        lambda store: store.session("train", PARAMS).sample_system("x"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_what_can(store, ask):
+    with pytest.raises(ValueError, match=r"give|sample every"):
+        ask(store)

@@ -25,7 +25,6 @@ from tracker.session import files
 from tracker.session.facts import Pending, captured
 from tracker.session.output import begin_capture, end_capture
 from tracker.session.place import Place
-from tracker.session.sampled import end_sampling
 from tracker.terms import AttemptId, Capture, Durability, Status
 
 STARTED_ANEW = "started anew"
@@ -184,7 +183,6 @@ def end(ledger: Ledger, place: Place, held: OpenRun, end_of: EndOf) -> None:
     from tracker._store.sealing import seal_files
 
     end_capture(held)  # its file is one of those that are sealed
-    end_sampling(held)
     if held.handed or held.attached:
         ledger.root_fd()  # raises if the tree was moved: its files would be missed
     # large files take long: other threads may record meanwhile
@@ -218,6 +216,12 @@ def end(ledger: Ledger, place: Place, held: OpenRun, end_of: EndOf) -> None:
         last = appended.events[-1]
         assert isinstance(last, End), "the end stands last in its frame"
         ledger.put_manifest(held, last, appended)
+
+
+def is_done(ledger: Ledger, place: Place) -> bool:
+    """True if the run is finished."""
+    row = ledger.row(place.uid, place.identifier, place.relpath)
+    return row is not None and row.status == Status.DONE
 
 
 def _is_removed(ledger: Ledger, place: Place) -> bool:

@@ -23,13 +23,13 @@ from tracker._disk import host
 from tracker._model import names
 from tracker._model.event import Attached, Attachment, Done, Failed, Interrupted, Used
 from tracker.claiming import Claim
-from tracker.errors import StateError, StorageError
+from tracker.errors import ParamsError, StateError, StorageError
 from tracker.ledger import Ledger, OpenRun, open_ledger
 from tracker.session import attempt
 from tracker.session.files import attachment_of, hand_out, is_recorded_and_read_only, make_folder
 from tracker.session.marked import MarkedRun
+from tracker.session.measured import begin_logging, begin_sampling, end_sampling
 from tracker.session.place import Place
-from tracker.session.sampled import begin_sampling
 from tracker.terms import Capture, Status
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ class Session(MarkedRun):
         return self
 
     def _end(self, end_of: attempt.EndOf) -> None:
+        end_sampling(self._opened())
         attempt.end(self._ledger, self._place, self._opened(), end_of)
 
     def attach_files(self, files: Mapping[str, str | os.PathLike[str]]) -> Self:
@@ -261,7 +262,8 @@ class Session(MarkedRun):
 
         Rows are gathered in memory and written at 4,096 rows or after 5 s, by flush(), and at the run's end:
         a process that is killed loses what came since. A worker that logs of a run which another process
-        executes (a rank) records it beside, and begins nothing; else log() begins an attempt if none was.
+        executes records it beside, and begins nothing, as does a rank above 0 (RANK, SLURM_PROCID); else
+        log() begins an attempt if none was. A name given twice has the value of the map.
 
         Raises: MetricError for what is no number or name; StateError for a finished run; StorageError.
         Cost: 1 µs for three numbers. Spec: spec/metrics.md.
@@ -269,7 +271,7 @@ class Session(MarkedRun):
         recorder = self._recorder
         if recorder is None or recorder.is_finished:
             recorder = self._recorder = self._begin_logging()
-        recorder.log(named if values is None else {**values, **named} if named else values, step)
+        recorder.log(named if values is None else {**named, **values} if named else values, step)
 
     def flush(self) -> None:
         """Write what was logged so far: when this returns it survives kill -9. Raises: StorageError."""
@@ -289,16 +291,7 @@ class Session(MarkedRun):
         return self
 
     def _begin_logging(self) -> Recorder:
-        with self._ledger.lock:
-            held = self._opened()
-            id_ = held.attempt if held.is_running else attempt.running_elsewhere(self._ledger, self._place)
-            if id_ is None:
-                if self.is_done():
-                    cure = "log before done(), or start() it anew"
-                    raise StateError(self.ref, Status.DONE, "log() of a finished run", cure)
-                attempt.claim_and_begin(self._ledger, self._place, held, attempt.no_more)
-                id_ = held.attempt
-            return self._ledger.recorder(self.ref, id_)
+        return begin_logging(self._ledger, self._place, self._opened())
 
     # What it reads and keeps
 
@@ -326,6 +319,8 @@ class Session(MarkedRun):
         """
         from tracker.artefacts import inputs_of, named_apart
 
+        if not isinstance(source, str | os.PathLike):
+            raise ParamsError("used file", f"{source!r} is no path; give the path of a file or folder")
         path = Path(os.path.abspath(source))
         file = attachment_of(self._place.root, path.name if name is None else name, path)
         # large files take long: other threads may record, and claims be renewed, meanwhile

@@ -154,6 +154,8 @@ class KnownRun:
         """
         from tracker.metrics import history_of
 
+        if form not in ("wide", "long"):
+            raise ValueError(f"form={form!r}: give 'wide' or 'long'")
         logged = self._logged()
         return history_of({name: logged.curve(name) for name in names or logged.names}, form)
 
