@@ -36,20 +36,20 @@ class Tally:
         kept: Sequence[int] | None = None
         if total != total:  # a NaN, or both infinities
             kept = [at for at, value in enumerate(values) if value == value]
-            values = [values[at] for at in kept]
-            if not values:
-                self._take_nothing(steps[0], places[0])
+            if not kept:
+                self._take_nothing(values[0], steps[0], places[0])
                 return
+            values = [values[at] for at in kept]
         for is_least in (True, False):
             value = min(values) if is_least else max(values)
             at = values.index(value)
             at = at if kept is None else kept[at]
             self._take_extreme((places[at], value, steps[at]), is_least=is_least)
 
-    def _take_nothing(self, step: int, place: int) -> None:
+    def _take_nothing(self, value: Number, step: int, place: int) -> None:
         """Remember the first row, for a metric that is never a number."""
         for is_least in (True, False):
-            self._take_extreme((place, float("nan"), step), is_least=is_least)
+            self._take_extreme((place, value, step), is_least=is_least)
 
     def _take_extreme(self, found: tuple[int, Number, int], *, is_least: bool) -> None:
         known = self.least if is_least else self.greatest

@@ -177,7 +177,9 @@ def _plan(ledger: Ledger, root_fd: int, moves: list[Move]) -> _Plan:
     for source, target in moves:
         if not _exists(target, root_fd) or moving.is_same_file(source, target, root_fd):
             free.append((source, target))
-        elif _are_equal(ledger, root_fd, source, target):
+        elif (are_equal := _are_equal(ledger, root_fd, source, target)) is None:
+            continue  # another process does the same, and was faster
+        elif are_equal:
             twins.append(source)
         else:
             taken.append(target)
@@ -191,11 +193,15 @@ def _exists(path: str, root_fd: int) -> bool:
         return True
 
 
-def _are_equal(ledger: Ledger, root_fd: int, one: str, other: str) -> bool:
-    found = [durable.stat_at(path, root_fd) for path in (one, other)]
-    if not all(stat.S_ISREG(status.st_mode) for status in found) or found[0].st_size != found[1].st_size:
-        return False
-    return hash_file(str(ledger.root / one)) == hash_file(str(ledger.root / other))
+def _are_equal(ledger: Ledger, root_fd: int, one: str, other: str) -> bool | None:
+    """Whether two files have the same bytes; None if one of them has gone meanwhile."""
+    try:
+        found = [durable.stat_at(path, root_fd) for path in (one, other)]
+        if not all(stat.S_ISREG(status.st_mode) for status in found) or found[0].st_size != found[1].st_size:
+            return False
+        return hash_file(str(ledger.root / one)) == hash_file(str(ledger.root / other))
+    except FileNotFoundError:
+        return None
 
 
 def _shown(paths: list[str]) -> str:
