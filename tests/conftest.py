@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers must collect the same names: what a value's repr says of its place in memory is left out."""
+    """Two workers must collect the same names: where a value lies in memory is left out of them."""
     for item in items:
         item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
 

@@ -256,8 +256,10 @@ def _inode(path: str) -> int | None:
 
 
 def _read(path: str) -> bytes | None:
+    data: bytes | None = None
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError:
-        return None
+            data = file.read()
+    except OSError:  # a close that is refused takes nothing back of what was read
+        return data
+    return data
