@@ -381,7 +381,7 @@ BAD_PARAMS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("params", BAD_PARAMS, ids=repr)
+@pytest.mark.parametrize("params", BAD_PARAMS, ids=lambda params: repr(params).partition(" at 0x")[0])
 def test_bad_params_are_refused_with_their_path(store, params):
     for action in (
         lambda: store.session("t", params),
