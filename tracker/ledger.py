@@ -38,7 +38,7 @@ from tracker._model.event import (
 )
 from tracker._model.fold import Run, attempt_id
 from tracker._model.manifest import Ended, encode_manifest, manifest_of
-from tracker._store import segments
+from tracker._store import objects, segments
 from tracker._store.journal import Appended, Journal
 from tracker._store.manifests import put_manifest
 from tracker._store.root import inode_of, make_store
@@ -315,11 +315,9 @@ class Ledger(Recorded):
 
     def put_object(self, data: bytes) -> Digest:
         """Keep bytes under their digest, synced. Raises: StorageError."""
-        from tracker._store.objects import put_object
-
         with self._lock:
             self._ensure_store()
-            return put_object(self.lookup.store_fd, data)
+            return objects.put_object(self.lookup.store_fd, data)
 
     def keep_objects(self, found: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep bytes under their digests, each once a process. Raises: StorageError."""

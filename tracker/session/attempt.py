@@ -17,6 +17,7 @@ from tracker._codec.caution import warn_about
 from tracker._disk import host
 from tracker._model.event import Attachment, Created, End, Event, File, Restored, Started, Summary
 from tracker._model.fold import Run
+from tracker._store import sealing
 from tracker._store.journal import Appended
 from tracker.claiming import Rival
 from tracker.errors import ClaimedError, StorageError, TrackerWarning
@@ -180,13 +181,11 @@ def end(ledger: Ledger, place: Place, held: OpenRun, end_of: EndOf) -> None:
 
     What is told of the attempt by its end (facts, the summary of its metrics) stands in the end's frame.
     """
-    from tracker._store.sealing import seal_files
-
     end_capture(held)  # its file is one of those that are sealed
     if held.handed or held.attached:
         ledger.root_fd()  # raises if the tree was moved: its files would be missed
     # large files take long: other threads may record meanwhile
-    sealed = seal_files(place.root, files.sealable(place.root, held), place.settings.seal)
+    sealed = sealing.seal_files(place.root, files.sealable(place.root, held), place.settings.seal)
     if place.settings.durability is Durability.FULL:
         files.sync_files(ledger, place, held, sealed)
     if held.attempt is None and place.settings.provenance:
