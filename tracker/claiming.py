@@ -209,7 +209,10 @@ class Claims:
             host.now_ms(), LEASE_S, folder if host.has_lasting_inodes(self._root) else None,
         )  # fmt: skip
         self._fd = claims.put_holder(self._store_fd, holder_path(self._writer), holder)
-        self._inode = os.fstat(self._fd).st_ino
+        try:
+            self._inode = os.fstat(self._fd).st_ino
+        except OSError as error:
+            raise durable.as_storage_error(error, holder_path(self._writer), "look up") from error
         self._touched_s = time.monotonic()
         self._holder = holder
         return holder
