@@ -25,6 +25,7 @@ from tracker import DamagedError, Project, VersionError, interrupts
 from tracker import ledger as ledgers
 from tracker._model.fold import run_as_json
 from tracker._store.index import Filter
+from tracker.provenance import capture
 
 Json = dict[str, Any]
 
@@ -69,6 +70,8 @@ def _own_world(request: pytest.FixtureRequest, _caches: Path) -> Iterator[None]:
         patch.setenv("TRACKER_CACHE", str(_caches / str(next(_numbers))))
         yield
         interrupts.forget()
+        if capture._current is not None and capture._current._thread is not None:
+            capture._current._thread.join(30)  # what it records is recorded before a store is read twice
         try:
             if request.node.get_closest_marker("unchecked_store") is None:
                 _check_stores()

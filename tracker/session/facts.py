@@ -70,7 +70,8 @@ class Pending:
         # what the disk refuses the end of the attempt meets again, and tells
         with contextlib.suppress(StorageError), ledger.lock:
             is_ours = held.pending is self and held.attempt == attempt
-            if is_ours and ledger.is_running(self._place.ref):  # not once this process ends
+            is_open = ledger.writer is not None and attempt.startswith(ledger.writer)
+            if is_ours and is_open and ledger.is_running(self._place.ref):  # not once the ledger is closed
                 found = self._kept(ledger, facts)
                 ledger.append(lambda _: [Captured(self._place.ref, attempt, found)])
                 held.facts, held.pending = held.facts | found, None
