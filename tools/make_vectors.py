@@ -10,6 +10,7 @@ is held against it before a file is written. Imports nothing of the package.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -519,6 +520,16 @@ def other_formats() -> Iterator[SegmentVector]:
     yield SegmentVector(
         "type-50", "a frame of unknown type 50 must be understood: refused", "log.md 3", name, pen.data,
         "newer", 6,
+    )
+
+    for number in itertools.count():
+        pen, _ = three_frames()
+        pen.frame(50, reference.pack([number]))
+        if pen.data.endswith(b"\0"):
+            break
+    yield SegmentVector(
+        "type-50-at-the-end", "a good frame of unknown type is refused, though its hash ends in a zero",
+        "log.md 4", name, pen.data, "newer", 5,
     )
 
     pen, _ = three_frames()

@@ -223,10 +223,12 @@ def _scan_from(
         if isinstance(found, str):
             verdict = Verdict.NEWER if found.startswith("newer") else None
             return _broken(buffer, frames, at, found, verdict, last_type)
-        why = _misplaced(found, frames, seq, first=first, last_type=last_type)
-        why = why or _prefix_breaks(buffer, found, hasher)
+        why = _misplaced(found, frames, seq, first=first) or _prefix_breaks(buffer, found, hasher)
         if why:
             return _broken(buffer, frames, at, why, None, last_type)
+        if last_type < found.type < 128:
+            why = f"newer: frame type {found.type} must be understood"
+            return _broken(buffer, frames, at, why, Verdict.NEWER, last_type)
         frames.append(found)
         at, seq = found.end, found.seq + 1
     sealed = bool(frames) and frames[-1].type == FrameType.SEAL
@@ -259,9 +261,7 @@ def _checked(buffer: bytes, at: int) -> Frame | str:
     return Frame(type_, seq, clock, payload, buffer[end - 32 : end], at)
 
 
-def _misplaced(frame: Frame, before: list[Frame], seq: int | None, *, first: bool, last_type: int) -> str:
-    if last_type < frame.type < 128:
-        return f"newer: frame type {frame.type} must be understood"
+def _misplaced(frame: Frame, before: list[Frame], seq: int | None, *, first: bool) -> str:
     if first and not before:
         return "" if frame.type == FrameType.OPEN else "the first frame is not OPEN"
     if frame.type == FrameType.OPEN:
