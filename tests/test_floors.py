@@ -141,6 +141,7 @@ DOORS = {
         "_model/rows": "Structs and the msgpack coders",
         "_model/rules": "Structs and the JSON parser",
         "_store/bulk": "Structs and the coders of plain histories",
+        "_store/measured": "a Struct as a dict, to make one with more fields",
         "_store/index": "Structs and the coder of its blobs",
         "_store/claims": "Structs",
         "_store/journal": "Structs",

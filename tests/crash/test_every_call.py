@@ -29,9 +29,6 @@ from tracker import ledger as ledgers
 from tracker._disk import durable
 from tracker._store import journal as journals
 
-EVERY = 1 if os.environ.get("TRACKER_STORM") else 2
-"""Of the calls of a scene each; in a short run every other one, which ones differs by scene and by way."""
-
 CASES_MIN = {"EIO": 700, "ENOSPC": 700, "EINTR": 700, "EIO from here on": 700}
 UNTOLD = ("short", "EEXIST, though it was done", "no hard links")
 """Ways that nobody need hear of."""
@@ -57,8 +54,8 @@ def test_whichever_call_fails_what_was_acknowledged_stands_and_the_next_try_succ
     refused: Counter[str] = Counter()
     broken: list[str] = []
     dead: list[Path] = []
-    for number, name in enumerate(SCENES):
-        for at in itertools.count((number + WAYS.index(way)) % EVERY, EVERY):
+    for name in SCENES:
+        for at in itertools.count():
             case = Case(tmp_path / f"{name} {at}", disk, name, state_of, dead)
             broken += [f"{name}, call {at}, {disk.struck}: {what}" for what in case.failures(way, at)]
             if disk.struck is None:
@@ -68,7 +65,7 @@ def test_whichever_call_fails_what_was_acknowledged_stands_and_the_next_try_succ
 
     print(f"{way.name}: {tried.total()} cases, {refused.total()} told; {dict(tried)}, told {dict(refused)}")
     assert broken == []
-    assert tried.total() >= CASES_MIN.get(way.name, 8) / EVERY
+    assert tried.total() >= CASES_MIN.get(way.name, 8)
     assert (refused.total() == 0) is (way.name in UNTOLD)
 
 

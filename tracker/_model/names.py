@@ -92,6 +92,18 @@ def check_relpath(path: str | PurePath) -> str:
     return _checked_relpath(path if type(path) is str else _plain("namespace", path))
 
 
+def check_file_label(name: str) -> str:
+    """Give a name under which a run's file is recorded, wherever it lies. Raises: NameRefusedError."""
+    is_text = isinstance(name, str) and name != "" and name.isprintable()
+    if not is_text or len(name.encode("utf-8", "replace")) > _LABEL_BYTES:
+        why = f"is not 1 to {_LABEL_BYTES} bytes of printable text"
+        raise NameRefusedError("file's name", name, why, "choose another")
+    return name
+
+
+_LABEL_BYTES = 255
+
+
 def check_name(path: str | PurePath) -> str:
     """Give the POSIX text of a file's name within its run; it may have folders.
 

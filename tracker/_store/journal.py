@@ -66,10 +66,15 @@ class Stream(ABC):
     room: str
     segment_bytes = SEGMENT_BYTES
 
-    def __init__(self, room_fd: int, tick: Callable[[], int]) -> None:
+    def __init__(
+        self, room_fd: int, writer: WriterId, owner: Host, version: str, tick: Callable[[], int]
+    ) -> None:
+        self.writer = writer
         self.number = 0
         self.sealed: list[str] = []  # paths below the room
         self._room_fd = room_fd
+        self._owner = owner
+        self._version = version
         self._tick = tick
         self._seq = 0
         self._frames = 0
@@ -104,6 +109,24 @@ class Stream(ABC):
     def previous(self) -> str | None:
         """The name of the segment that was sealed last."""
         return self.sealed[-1].rpartition("/")[2] if self.sealed else None
+
+    def _who(self, clock: int) -> Opened:
+        """Who writes this segment, since when."""
+        return Opened(
+            format=FORMAT,
+            writer=self.writer,
+            segment=self.number,
+            host=self._owner.host,
+            boot=self._owner.boot,
+            pidns=self._owner.pidns,
+            pid=self._owner.pid,
+            pid_start=self._owner.pid_start,
+            user=self._owner.user,
+            version=self._version,
+            time=clock >> 16,
+            previous=self.previous,
+            batch=self._owner.batch,
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -354,10 +377,7 @@ class Journal(Stream):
     def __init__(
         self, ledger_fd: int, writer: WriterId, owner: Host, version: str, tick: Callable[[], int]
     ) -> None:
-        super().__init__(ledger_fd, tick)
-        self.writer = writer
-        self._owner = owner
-        self._version = version
+        super().__init__(ledger_fd, writer, owner, version, tick)
         self._opened: Opened | None = None
 
     def append(self, events_of: EventsOf) -> Appended:
@@ -396,19 +416,5 @@ class Journal(Stream):
 
     def opening(self, clock: int) -> bytes:
         """Who writes, since when."""
-        self._opened = Opened(
-            format=FORMAT,
-            writer=self.writer,
-            segment=self.number,
-            host=self._owner.host,
-            boot=self._owner.boot,
-            pidns=self._owner.pidns,
-            pid=self._owner.pid,
-            pid_start=self._owner.pid_start,
-            user=self._owner.user,
-            version=self._version,
-            time=clock >> 16,
-            previous=self.previous,
-            batch=self._owner.batch,
-        )
+        self._opened = self._who(clock)
         return encode_opened(self._opened)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec import structs
+
 from tracker._codec.frame import MAX_PAYLOAD_BYTES, FrameType
 from tracker._disk import durable
 from tracker._disk.host import Host
 from tracker._model import names
 from tracker._model.names import METRICS, SegmentKind, parse_series_name, segment_name
 from tracker._model.rows import SeriesOpened, decode_series_opened, encode_series_opened
-from tracker._store.journal import FORMAT, Stream
+from tracker._store.journal import Stream
 from tracker._store.segments import SegmentFile, Sort
 from tracker.terms import AttemptId, RunRef, WriterId
 
@@ -48,13 +50,10 @@ class SeriesJournal(Stream):
         tick: Callable[[], int],
         begins: Standing,
     ) -> None:
-        super().__init__(metrics_fd, tick)
+        super().__init__(metrics_fd, writer, owner, version, tick)
         self.number, self._seq = begins.number, begins.seq
         self._before = begins.previous
         self._run = run
-        self._writer = writer
-        self._owner = owner
-        self._version = version
         self._shard, _, self._stem = names.series_stem(run).removeprefix(f"{METRICS}/").partition("/")
         self.has_taken = True
         """False where the last frame was withdrawn: its rows are to be given again."""
@@ -87,14 +86,19 @@ class SeriesJournal(Stream):
         finally:
             self.has_taken = len(self._memory) > mark.size or len(self.sealed) > sealed
 
+    @property
+    def previous(self) -> str | None:
+        """The segment of the series that was sealed last, by this journal or by one before it."""
+        return super().previous or self._before
+
     def standing(self) -> Standing:
         """Where the next journal of the series begins, now that this one is sealed."""
         assert self.is_empty, "a series goes on behind what is sealed"
-        return Standing(self.number, self._seq, self.previous or self._before, self._tick())
+        return Standing(self.number, self._seq, self.previous, self._tick())
 
     def name_of(self, kind: SegmentKind, hash16: str | None = None) -> str:
         """The series and the number, and what its kind adds."""
-        return segment_name(f"{self._stem}{self._writer}", self.number, kind, hash16)
+        return segment_name(f"{self._stem}{self.writer}", self.number, kind, hash16)
 
     def folder_at(self, clock: int) -> str:
         """The first two digits of the run's uid, whenever."""
@@ -102,25 +106,9 @@ class SeriesJournal(Stream):
 
     def opening(self, clock: int) -> bytes:
         """Who logs, for which attempt."""
+        who = structs.asdict(self._who(clock))
         return encode_series_opened(
-            SeriesOpened(
-                format=FORMAT,
-                writer=self._writer,
-                segment=self.number,
-                host=self._owner.host,
-                boot=self._owner.boot,
-                pidns=self._owner.pidns,
-                pid=self._owner.pid,
-                pid_start=self._owner.pid_start,
-                user=self._owner.user,
-                version=self._version,
-                time=clock >> 16,
-                previous=self.previous or self._before,
-                batch=self._owner.batch,
-                run=self._run,
-                attempt=self._attempt,
-                rank=self._rank,
-            )
+            SeriesOpened(**who, run=self._run, attempt=self._attempt, rank=self._rank)
         )
 
 

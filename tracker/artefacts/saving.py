@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 
 from tracker._disk import durable
+from tracker._model import names
 from tracker._model.event import File
 from tracker._model.names import STORE, object_path
 from tracker._store import objects
-from tracker.errors import NameRefusedError, ParamsError
+from tracker.errors import ParamsError
 from tracker.ledger import Ledger
 
-NAME_BYTES_MAX = 255
 DEPTH_MAX = 100
 
 _CURE = (
@@ -45,7 +45,7 @@ def save(ledger: Ledger, name: str, source: object) -> File:
     StorageError.
     Cost: one BLAKE3 pass and an fsync if the bytes are new here; see `put_file` for files.
     """
-    check_file_name(name)
+    names.check_file_label(name)
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     data = b"" if path is not None else _bytes_of(source)
     root_fd = ledger.root_fd()  # the store is made
@@ -58,15 +58,6 @@ def save(ledger: Ledger, name: str, source: object) -> File:
     finally:
         durable.close_read(store_fd)
     return File(name, f"{STORE}/{object_path(digest)}", size, bytes.fromhex(digest), external=False)
-
-
-def check_file_name(name: str) -> str:
-    """Give a name under which a file can be recorded. Raises: NameRefusedError. Spec: section 1."""
-    is_text = isinstance(name, str) and name != "" and name.isprintable()
-    if not is_text or len(name.encode("utf-8", "replace")) > NAME_BYTES_MAX:
-        why = f"is not 1 to {NAME_BYTES_MAX} bytes of printable text"
-        raise NameRefusedError("file's name", name, why, "choose another")
-    return name
 
 
 def _bytes_of(source: object) -> bytes:

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tracker.errors import StateError, StorageError
@@ -55,11 +56,10 @@ class Sampler:
                 values["system/cpu"] = 100 * (used - before) / max(wall - then, 1e-9)
             if values:
                 try:
-                    self._log(values, step)
+                    with suppress(StorageError):  # the rows stay, and the run's own next row tells
+                        self._log(values, step)
                 except StateError:
                     return  # the attempt ended
-                except StorageError:
-                    pass  # the rows stay, and the run's own next row tells
             step += 1
 
     def stop(self) -> None:

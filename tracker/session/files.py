@@ -21,7 +21,6 @@ from tracker.session.place import Place
 from tracker.terms import Status
 
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-_NAME_BYTES = 255
 
 
 def make_folder(ledger: Ledger, place: Place, held: OpenRun) -> None:
@@ -70,7 +69,7 @@ def attachment_of(root: Path, name: str, path: str | os.PathLike[str]) -> Attach
 
     Raises: NameRefusedError for a name or a path that cannot be kept.
     """
-    _refuse_unprintable(name)
+    names.check_file_label(name)
     place = os.path.abspath(os.fspath(path))
     try:
         place.encode()
@@ -84,13 +83,6 @@ def attachment_of(root: Path, name: str, path: str | os.PathLike[str]) -> Attach
     if real.startswith(real_root + os.sep):
         return Attachment(name, os.path.relpath(real, real_root).replace(os.sep, "/"), external=False)
     return Attachment(name, place, external=True)
-
-
-def _refuse_unprintable(name: str) -> None:
-    is_text = isinstance(name, str) and name and name.isprintable()
-    if not is_text or len(name.encode("utf-8", "replace")) > _NAME_BYTES:
-        why = "is not 1 to 255 bytes of printable text"
-        raise NameRefusedError("attached file's name", name, why, "choose another")
 
 
 def sealable(root: Path, held: OpenRun) -> list[Attachment]:
