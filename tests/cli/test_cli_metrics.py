@@ -16,6 +16,7 @@ from tracker import Project
 from tracker._disk import host
 from tracker.cli.plots import number, plot, sparkline
 from tracker.metrics import Recorders
+from tracker.metrics.curves import kept_of
 from tracker.terms import AttemptId, RunRef, WriterId
 
 RUN = RunRef(f"train/{TENTH}")
@@ -154,3 +155,12 @@ def test_numbers_are_short() -> None:
     assert [number(value) for value in (1, 10**12, 0.1 + 0.2, 1e-12, math.nan)] == [
         "1", "1e+12", "0.3", "1e-12", "nan",
     ]  # fmt: skip
+
+
+def test_a_plot_of_many_rows_shows_a_spike_of_one(tmp_path: Path) -> None:
+    values = [0.0] * 100_000
+    values[54_321] = 1.0
+    kept = kept_of(values, 4000)
+
+    assert len(kept) <= 4000
+    assert (kept[0], kept[-1], 54_321 in kept) == (0, 99_999, True)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracker._model.names import STORE
-from tracker._model.rows import Number
 from tracker.cli.command import Command, add_run, count
 from tracker.cli.plots import number, plot, sparkline
 from tracker.cli.screen import Screen
@@ -16,9 +15,10 @@ from tracker.cli.selection import choose_run, open_store
 from tracker.cli.table import painted
 from tracker.cli.words import printable
 from tracker.errors import NotFoundError
-from tracker.metrics.curves import Curve
+from tracker.metrics.curves import Curve, kept_of
 from tracker.metrics.reading import RunMetrics, read_warned
 from tracker.metrics.summary import Summary, summary_of
+from tracker.runs.lines import iter_csv
 
 _SPARK = 32
 _HEIGHT = 12
@@ -86,17 +86,12 @@ def _iter_rows(curves: dict[str, Curve]) -> Iterator[list[str]]:
 
 
 def _iter_csv(curves: dict[str, Curve]) -> Iterator[str]:
-    yield "metric,step,time,value\n"
-    for name, curve in curves.items():
-        shown = _cell(name)
-        for step, value, time in zip(curve.steps, curve.values, curve.times, strict=True):
-            yield f"{shown},{step},{time},{value!r}\n"
-
-
-def _cell(text: str) -> str:
-    """A cell of CSV by RFC 4180, in one line."""
-    text = printable(text)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set('",') else text
+    rows = (
+        (printable(name), str(step), str(time), repr(value))
+        for name, curve in curves.items()
+        for step, value, time in zip(curve.steps, curve.values, curve.times, strict=True)
+    )
+    return iter_csv(("metric", "step", "time", "value"), rows)
 
 
 def _as_json(curve: Curve, *, is_whole: bool) -> dict[str, Any]:
@@ -108,17 +103,13 @@ def _as_json(curve: Curve, *, is_whole: bool) -> dict[str, Any]:
 
 def _draw(name: str, curve: Curve, screen: Screen) -> None:
     said = summary_of(curve)
-    steps, values = _thinned(curve)
+    kept = kept_of(curve.values, _POINTS)
+    steps, values = [curve.steps[at] for at in kept], [curve.values[at] for at in kept]
     head = painted(printable(name), "bold", colour=screen.has_colour)
     screen.write(f"{head}  {_in_words(said)}\n")
     width = min(shutil.get_terminal_size().columns, 120)
     for line in plot(steps, values, width=width, height=_HEIGHT):
         screen.write(f"{line}\n")
-
-
-def _thinned(curve: Curve) -> tuple[list[int], list[Number]]:
-    stride = max(1, len(curve.steps) // _POINTS)
-    return list(curve.steps[::stride]), list(curve.values[::stride])
 
 
 def _in_words(said: Summary) -> str:

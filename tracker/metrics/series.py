@@ -8,14 +8,14 @@ Spec: spec/metrics.md section 5.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import nan
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from tracker._model.rows import Column, Number
-from tracker.metrics.curves import Curve
+from tracker.metrics.curves import Curve, kept_of
 
 Array = Any
 """A NumPy array of one dimension, or an `array.array`."""
@@ -44,32 +44,10 @@ class Series(Struct, frozen=True, eq=False):
 
         Cost: 0.1 µs a row. Raises: ValueError for less than 4 points.
         """
-        if points < 4:
-            raise ValueError(f"points={points}: give 4 or more: the first, the last, and two between")
-        count = len(self)
-        if count <= points:
+        kept = kept_of(self.values.tolist(), points)
+        if len(kept) == len(self):
             return self
-        values = self.values.tolist()
-        stretches = (points - 2) // 2
-        inner = count - 2
-        kept = [0]
-        for number in range(stretches):
-            start, end = 1 + inner * number // stretches, 1 + inner * (number + 1) // stretches
-            kept += _extremes(values, start, end)
-        kept.append(count - 1)
-        return Series(*(_picked(column, kept) for column in (self.steps, self.values, self.times)))
-
-
-def _extremes(values: Sequence[Number], start: int, end: int) -> list[int]:
-    """Where the least and the greatest of [start, end) are, in order; one where they are the same."""
-    stretch = values[start:end]
-    least, greatest = min(stretch), max(stretch)
-    if least != least or greatest != greatest or sum(stretch) != sum(stretch):  # a NaN hides what it meets
-        there = [value for value in stretch if value == value]
-        if not there:
-            return [start]
-        least, greatest = min(there), max(there)
-    return sorted({start + stretch.index(least), start + stretch.index(greatest)})
+        return Series(*(_picked(column, list(kept)) for column in (self.steps, self.values, self.times)))
 
 
 def _picked(column: Array, kept: list[int]) -> Array:
