@@ -66,6 +66,8 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_world(request: pytest.FixtureRequest, _caches: Path) -> Iterator[None]:
+    if "tmp_path" in request.fixturenames:
+        request.getfixturevalue("tmp_path")  # so that it is still there when its stores are read
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRACKER_CACHE", str(_caches / str(next(_numbers))))
         yield

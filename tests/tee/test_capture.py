@@ -563,6 +563,7 @@ def test_under_pytest_all_is_kept_once(
     file = tmp_path / "test_within.py"
     file.write_text(PYTEST_FILE.format(place=str(place), fixture=fixture, check=check))
     line = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider", *options, str(file)]
+    line.append(f"--basetemp={tmp_path / 'base'}")  # else it clears what earlier runs of pytest left
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stdout + done.stderr
