@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from tracker.errors import QueryError
 from tracker.query import Compiled, compile_query, parse_query
 from tracker.query.parse import ATOMS_MAX, LITERALS_MAX, NESTING_MAX
+from tracker.query.traces import trace_of
+from tracker.query.tree import Comparison, Field, Literal, Op, Space
 
 PARAMS: dict[str, Any] = {
     "lr": 0.1,
@@ -308,10 +311,78 @@ def test_the_sql_and_its_bindings():
     got = compile_query(parse_query("lr < 1e-3 and model.name == 'b'"))
 
     assert got == Compiled(
-        "(case when json_type(params, ?) in ('integer', 'real') then json_extract(params, ?) < ? else 0 end"
+        "(instr(params, ?) > 0"
+        " and case when json_type(params, ?) in ('integer', 'real')"
+        " then json_extract(params, ?) < ? else 0 end"
         " and case when json_type(params, ?) = 'text' then json_extract(params, ?) = ? else 0 end)",
-        ['$."lr"', '$."lr"', 0.001, '$."model"."name"', '$."model"."name"', "b"],
+        ['"name":"b"', '$."lr"', '$."lr"', 0.001, '$."model"."name"', '$."model"."name"', "b"],
     )
+
+
+TRACES = {
+    "a == 'x'": '"a":"x"',
+    "a == 3": '"a":3',
+    "a == 3.0": '"a":3',
+    "a == -0.0": '"a":0',
+    "a == 0.001": '"a":0.001',
+    "a == 1e-7": '"a":1e-7',
+    "a == True": '"a":true',
+    "a == None": '"a":null',
+    "layers[1] == 'x'": '"x"',
+    "params['q\"t'] == 'tab\t'": '"q\\"t":"tab\\t"',
+}
+"""What an equality leaves in the params: a whole number has the digits that the equal float begins with."""
+
+TRACELESS = [
+    *("a != 'x'", "a < 3", f"a == {2**53}", "a == 1e300", "metrics.a == 1", "host == 'x'", "'x' in tags"),
+    *("a == b", "like(a, 'x')", "a in ('x', 'y')", "exists(a)"),
+]
+
+
+@pytest.mark.parametrize("text", TRACES)
+def test_an_equality_asks_for_its_text_before_json_is_read(text):
+    compiled = compile_query(parse_query(text))
+
+    assert compiled.where.startswith("(instr(params, ?) > 0 and ")
+    assert compiled.bindings[0] == TRACES[text]
+
+
+@pytest.mark.parametrize("text", TRACELESS)
+def test_what_has_more_than_one_text_asks_for_none(text):
+    assert "instr(params" not in compile_query(parse_query(text)).where
+
+
+def test_params_without_the_text_are_not_parsed():
+    database = seen.make_seen([{**RUN, "params": '{"a":"y","b":'}])
+
+    def count(text: str) -> int:
+        where, bindings = compile_query(parse_query(text))
+        return int(database.execute(f"select count(*) from seen where {where}", bindings).fetchone()[0])
+
+    assert count("b < 1 and a == 'x'") == count("a == 'x' or a == 'z'") == 0
+    assert count("not a == 'x'") == 1
+    with pytest.raises(sqlite3.OperationalError, match="malformed JSON"):
+        count("b < 1 and a == 'y'")
+
+
+@given(
+    st.text(max_size=8),
+    st.one_of(
+        st.text(max_size=8),
+        st.booleans(),
+        st.none(),
+        st.integers(-5, 5),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
+)
+def test_a_trace_is_in_the_canonical_text_of_what_equals(key, value):
+    """Judge: the reference's canonical text, of the value and of the equal number of the other type."""
+    trace = trace_of(Comparison(Field(Space.PARAMS, ("in", key)), Op.EQ, Literal(value)))
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    for same in [value, *([int(value), float(value)] if is_whole and abs(value) < 2**53 else [])]:
+        text = reference.canonical_bytes({"in": {"before": 1, key: same}}).decode()
+        assert trace is None or trace.values[0] in text
+    assert trace is not None or abs(value) >= 2**53
 
 
 ATTACKS = [

@@ -4,7 +4,7 @@
 host, user, tags, summary, attempts, name, parent, commit_id and dirty; params, tags and summary are canonical
 JSON texts or NULL. Each atom is 0 or 1, never NULL: `case` asks the type first and reads a value only of
 the right one. SQLite keeps the parsed JSON of a text while a statement runs, so that the two calls of an atom
-parse it once.
+parse it once. What an atom leaves in the text of the params is asked for first, which parses nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tracker.errors import QueryError
 from tracker.query.access import Access, access
 from tracker.query.sql import Bound, Sql, bind, build, join
+from tracker.query.traces import trace_of
 from tracker.query.tree import (
     And,
     Atom,
@@ -63,7 +64,7 @@ def compile_query(query: Query) -> Compiled:
 
     Cost: some 20 µs for a short query. Raises: QueryError for a query with too many values to bind.
     """
-    sql = _expression(query.root)
+    sql = _traced(query.root)
     if len(sql.values) > BINDINGS_MAX:
         raise QueryError(
             query.text, 0, f"a shorter query: it binds {len(sql.values)} values of {BINDINGS_MAX}"
@@ -71,14 +72,21 @@ def compile_query(query: Query) -> Compiled:
     return Compiled(sql.text, list(sql.values))
 
 
+def _traced(expression: Expression) -> Sql:
+    """The expression behind its trace; a conjunction has those of its atoms before all of them."""
+    sql, trace = _expression(expression), trace_of(expression)
+    return sql if trace is None else build("({} and {})", trace, sql)
+
+
 def _expression(expression: Expression) -> Sql:
     match expression:
         case And(parts):
-            return build("({})", join(" and ", [_expression(part) for part in parts]))
+            traces = [trace for part in parts if (trace := trace_of(part)) is not None]
+            return build("({})", join(" and ", traces + [_expression(part) for part in parts]))
         case Or(parts):
-            return build("({})", join(" or ", [_expression(part) for part in parts]))
+            return build("({})", join(" or ", [_traced(part) for part in parts]))
         case Not(part):
-            return build("(not {})", _expression(part))
+            return build("(not {})", _traced(part))
         case _:
             return _atom(expression)
 
