@@ -24,7 +24,8 @@ from blake3 import blake3
 from tracker import DamagedError, Project, StorageError, VersionError
 from tracker._disk import durable
 from tracker._model.fold import run_as_json
-from tracker._store.index import Filter, index_path
+from tracker._store import scan
+from tracker._store.index import Filter, Index, index_path
 from tracker.lookup import Lookup
 
 VECTORS = sorted((Path(reference.__file__).parent / "vectors" / "events").glob("*.txt"))
@@ -50,6 +51,27 @@ def said_anew(root: Path) -> Json:
         return said_by(lookup)
     finally:
         lookup.close_store()
+
+
+Name = tuple[str, str, str]
+
+
+def done_by(lookup: Lookup) -> set[Name]:
+    """What is done, by questions for each run that the tests know, as a resumed sweep asks; there and back,
+    so that the next ones go on where the last ones ended.
+    """
+    names = [(relpath, name, uid) for name in ("train", "other") for relpath in ("", "a") for uid in UIDS]
+    there, back = (
+        {name for name in way if lookup.status(name[2], name[1], name[0]) == "done"}
+        for way in (names, reversed(names))
+    )
+    assert there == back
+    return there
+
+
+def done_in(state: Json) -> set[Name]:
+    runs = [run for run in state["runs"] if run["status"] == "done" and not run["removed"]]
+    return {(run["relpath"], run["identifier"], run["uid"]) for run in runs}
 
 
 @pytest.fixture
@@ -176,7 +198,7 @@ class Tree:
         pick = self.random.choice
         number = self.random.randrange(4)
         ref = f"{pick(['', 'a/'])}train/{UIDS[number]}"
-        kind = pick(["started", "done", "noted", "created", "attached"])
+        kind = pick(["started", "done", "done", "noted", "created", "attached", "removed"])
         created = ["created", ref, f'{{"lr":{number}}}', UIDS[number], "subfolder"]
         if kind == "started":
             known = [id_ for of, id_ in self.attempts if of == ref and self.random.random() < 0.5]
@@ -191,6 +213,8 @@ class Tree:
             return [["attached", ref, attempt, [["g", "x/g", False]]]], ref
         if kind == "created":
             return [created], ref
+        if kind == "removed":
+            return [pick([["removed", ref, ""], ["restored", ref, ""]])], ref
         return [["noted", ref, f"n{self.now}"]], ref
 
     def put_live(self, pen: Pen) -> None:
@@ -284,7 +308,8 @@ ACCIDENTS = [*USUAL, "haunt", "snapshot", "merge", "drop_index", "damage_live", 
 
 @pytest.mark.parametrize("steps", [USUAL, COPIES, ACCIDENTS], ids=["usual", "copies", "accidents"])
 @pytest.mark.parametrize("seed", range(25))
-def test_a_changing_store_reads_at_each_step_as_the_reference_reads_it(tmp_path, steps, seed):
+def test_a_changing_store_reads_at_each_step_as_the_reference_reads_it(tmp_path, steps, seed, monkeypatch):
+    monkeypatch.setattr(scan, "LEAST", 1)  # what is done is known by the list from the first question on
     tree = Tree(tmp_path / "store", seed)
     living = Lookup(str(tree.root))
     for number in range(40):
@@ -292,9 +317,44 @@ def test_a_changing_store_reads_at_each_step_as_the_reference_reads_it(tmp_path,
         want = reference.read_store(tree.root)
 
         assert said_by(living) == want, f"step {number} of {tree.log}"
+        assert done_by(living) == done_in(want), f"step {number} of {tree.log}"
         if number % 4 == 0:
             assert said_anew(tree.root) == want, f"anew at step {number} of {tree.log}"
     living.close_store()
+
+
+def test_a_long_scan_asks_the_index_once_for_all_that_are_done(tmp_path, living, monkeypatch):
+    runs = 300
+    uids = [reference.uid(f'{{"n":{number}}}') for number in range(runs)]
+    for number, uid in enumerate(uids):
+        text, ref, attempt = f'{{"n":{number}}}', f"train/{uid}", "ab" * 16
+        events = [["created", ref, text, uid, "subfolder"], ["started", ref, 1, [], 0, "subfolder", None]]
+        pen = Pen(number, itertools.count((number + 16) << 32, 1 << 16).__next__)
+        attempt = pen.write(events[1], events[0])
+        if number % 3:
+            pen.write(["done", ref, attempt, 5, []])
+        pen.frame(reference.SEAL, reference.pack({"frames": 3 if number % 3 else 2}))
+        put(tmp_path, pen, "seg")
+    living.refresh()
+    asked: list[str] = []
+    for name in ("status", "done"):
+        real = getattr(Index, name)
+        monkeypatch.setattr(Index, name, lambda *args, n=name, f=real: asked.append(n) or f(*args))
+
+    assert [living.status(uid, "train", "") == "done" for uid in uids] == [bool(n % 3) for n in range(runs)]
+    assert asked.count("done") == 1
+    assert asked.index("done") == scan.LEAST - 1
+    assert asked.count("status") == scan.LEAST + sum(1 for n in range(scan.LEAST, runs) if not n % 3)
+    assert living.status(uids[1], "test", "") is living.status(uids[1], "train", "a") is None
+
+
+def test_few_questions_fetch_no_list():
+    """The list is fetched when the questions have cost what it costs, and that of a great store never."""
+    for rows, first in ((64, 64), (1600, 101), (scan.ROWS_MAX, scan.ROWS_MAX // 16 + 1), (1 << 20, None)):
+        known = scan.Scan()
+        worth = [n for n in range(1, 20_000) if known.count("train", "", 0) and known.is_worth(rows)]
+
+        assert worth[:1] == ([] if first is None else [first])
 
 
 # Named cases

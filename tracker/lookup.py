@@ -24,6 +24,7 @@ from tracker._store.bulk import twin_of
 from tracker._store.index import Cover, Filter, Index, Row, could_remove, index_path, open_index
 from tracker._store.relation import Relation
 from tracker._store.root import check_format, refuse_another_format
+from tracker._store.scan import Scan
 from tracker._store.segments import Listing, SegmentFile
 from tracker._store.tails import LiveTail
 from tracker.filling import Progress, fill_index, plan_update
@@ -76,6 +77,7 @@ class Lookup:
         self._has_unseen = False
         self._clock = 0
         self._looked_s = -1e9
+        self._scan = Scan()
 
     # The folder
 
@@ -137,6 +139,7 @@ class Lookup:
     def _forget(self) -> None:
         self._pinned = False
         self._listing = None
+        self._scan = Scan()
         self._index = None
         self._covers = {}
         self._damaged = {}
@@ -377,14 +380,27 @@ class Lookup:
             return self._ask(lambda index: index.row(uid, identifier, relpath))
 
     def status(self, uid: str, identifier: str, relpath: str) -> str | None:
-        """The status of that row; of a run that is not recorded None. Cost: 3 µs."""
+        """The status of that row; of a run that is not recorded None. Cost: 3 µs; 0.3 in a long scan."""
+        scan = self._scan
+        if uid in scan.done and scan.is_about(identifier, relpath, self.generation):
+            return Status.DONE
         if self._index is None or self._is_in_memory(run_ref(relpath, identifier, uid)):
             row = self.row(uid, identifier, relpath)
             return None if row is None else row.status
+        if scan.count(identifier, relpath, self.generation):
+            self._widen(scan, identifier, relpath)
         try:
             return self._index.status(uid, identifier, relpath)
         except (sqlite3.Error, ValueError):
             return self._ask(lambda index: index.status(uid, identifier, relpath))
+
+    def _widen(self, scan: Scan, identifier: str, relpath: str) -> None:
+        """Know all that are done, if it is worth that; but for those of which memory may know more."""
+        if not scan.is_worth(self._ask(lambda index: index.last_id()) or 0):
+            return
+        done = self._ask(lambda index: index.done(identifier, relpath)) or frozenset()
+        live = (split_ref(ref) for part in self._parts() for ref in part.runs)
+        scan.done = done - {uid for place, name, uid in live if (name, place) == (identifier, relpath)}
 
     def _is_in_memory(self, ref: RunRef) -> bool:
         if ref in self._own_live.runs:
