@@ -77,24 +77,27 @@ def is_plain(params: object) -> bool:
             if left < 0:
                 return False
             if type(box) is dict:
-                if not _STRING.issuperset(map(type, box)):
+                for key, item in box.items():
+                    if type(key) is not str:
+                        return False
+                    if (kind := type(item)) in _SCALARS:
+                        continue
+                    if kind not in _CONTAINERS:
+                        return False
+                    inner.append(item)
+            elif not _SCALARS.issuperset(map(type, box)):
+                if not _PLAIN.issuperset(map(type, box)):
                     return False
-                box = box.values()
-            for item in box:
-                if type(item) in _SCALARS:
-                    continue
-                if type(item) not in _CONTAINERS:
-                    return False
-                inner.append(item)
+                inner += [item for item in box if type(item) in _CONTAINERS]
         if not inner:
             return True
         level = inner
     return False
 
 
-_STRING = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
+_PLAIN = _SCALARS | _CONTAINERS
 
 
 class _Walk:

@@ -118,7 +118,10 @@ _SELECT_ROW = (
     "where uid = ? and identifier = ? and relpath = ?"
 )
 _SELECT_STATUS = _SELECT_ROW.replace(", mode, params", "")
-_SELECT_DONE = "select uid from runs where identifier = ? and relpath = ? and status = 'done' and not removed"
+_SELECT_DONE = (
+    "select group_concat(uid, ' ') from runs "
+    "where identifier = ? and relpath = ? and status = 'done' and not removed"
+)
 """The B-tree of the uids holds all that these two ask for: no row is read."""
 
 _histories_encoder = msgspec.msgpack.Encoder()
@@ -375,8 +378,8 @@ class Index:
 
     def done(self, identifier: str, relpath: str) -> frozenset[str]:
         """The uids of the runs that are done. Cost: 0.3 µs for each row of the index."""
-        found = self._db.execute(_SELECT_DONE, (identifier, relpath))
-        return frozenset(uid for (uid,) in found)
+        (uids,) = self._db.execute(_SELECT_DONE, (identifier, relpath)).fetchone()
+        return frozenset((uids or "").split())
 
     def repeats(self, key: str, identifier: str, relpath: str) -> list[RunRef]:
         """The refs of the repeats of a key."""

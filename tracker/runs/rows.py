@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,10 +18,12 @@ from tracker._store.relation import BY_CREATION, COLUMNS, HAS_JSON_TEXT, SeenRow
 from tracker.query import Compiled, compile_field, compile_query, parse_field, parse_query
 from tracker.runs.batches import Selection, iter_selected, select_whole
 from tracker.runs.columns import CHUNK, Chunk, Placed, Stored
-from tracker.runs.differences import Compared
 from tracker.runs.source import Source
 from tracker.runs.tabular import Tabular
 from tracker.terms import RunRef, Status, StorageMode
+
+if TYPE_CHECKING:
+    from tracker.runs.differences import Compared
 
 
 class Listed(Struct, frozen=True):
@@ -118,6 +120,8 @@ class Rows(Tabular):
         return map(listed, self.iter_placed())
 
     def _iter_compared(self) -> Iterator[Compared]:
+        from tracker.runs.differences import Compared
+
         for row in self.iter_rows():
             ref = names.run_ref(row.relpath, row.identifier, row.uid)
             yield Compared(ref, self._source, ref)

@@ -11,11 +11,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tracker._model.fold import collector_paused
 from tracker.query import Space
-from tracker.runs import frames
 from tracker.runs.columns import (
     MISSING,
     ROOTS,
@@ -28,12 +27,12 @@ from tracker.runs.columns import (
     flat_columns,
     iter_chunks,
 )
-from tracker.runs.differences import Compared, differences_of
-from tracker.runs.groups import Groups
-from tracker.runs.output import write_whole
-from tracker.runs.schema import schema_of
 from tracker.runs.table import SHOWN_ROWS, Table, as_time, html_of, json_of
-from tracker.runs.typed import TypedColumn, typed
+
+if TYPE_CHECKING:
+    from tracker.runs.differences import Compared
+    from tracker.runs.groups import Groups
+    from tracker.runs.typed import TypedColumn
 
 SHORT = ("identifier", "status", "created")
 """What a table tells of every run."""
@@ -126,6 +125,8 @@ class Tabular(ABC):
         Cost: memory of one batch of runs; without `columns` two passes, of which the first finds the columns.
         Raises: QueryError; StorageError.
         """
+        from tracker.runs.output import write_whole
+
         lines = self._iter_csv(columns)
         if path_or_file is None:
             return "".join(lines)
@@ -162,6 +163,8 @@ class Tabular(ABC):
             yield from zip(*columns, strict=True)
 
     def _typed(self, columns: Sequence[str] | None) -> list[TypedColumn]:
+        from tracker.runs.typed import typed
+
         spaces = [Space.PARAMS, Space.METRICS] if columns is None else []
         with collector_paused():
             filled = self._fill(columns_of(RECORD if columns is None else columns), spaces)
@@ -172,10 +175,14 @@ class Tabular(ABC):
 
         Cost: 10 µs a run and 0.3 µs a value. Raises: QueryError; MissingPackageError without pandas.
         """
+        from tracker.runs import frames
+
         return frames.to_pandas(self._typed(columns))
 
     def to_polars(self, columns: Sequence[str] | None = None) -> Any:
         """The same as a polars DataFrame. Raises: QueryError; MissingPackageError without polars."""
+        from tracker.runs import frames
+
         return frames.to_polars(self._typed(columns))
 
     def to_parquet(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> None:
@@ -183,6 +190,9 @@ class Tabular(ABC):
 
         Raises: QueryError; StorageError; MissingPackageError without arro3-core and arro3-io.
         """
+        from tracker.runs import frames
+        from tracker.runs.output import write_whole
+
         write_whole(path, [frames.to_parquet(self._typed(columns))])
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -190,6 +200,8 @@ class Tabular(ABC):
 
         Raises: MissingPackageError without arro3-core.
         """
+        from tracker.runs import frames
+
         return frames.to_arrow(self._typed(None)).__arrow_c_stream__(requested_schema)
 
     def iter_objects(self) -> Iterator[dict[str, Any]]:
@@ -206,6 +218,8 @@ class Tabular(ABC):
 
     def group_by(self, keys: str | Sequence[str]) -> Groups:
         """Groups of the runs that share the values of these fields. Raises: QueryError."""
+        from tracker.runs.groups import Groups
+
         return Groups(self, columns_of([keys] if isinstance(keys, str) else keys))
 
     def schema(self) -> Table:
@@ -213,6 +227,8 @@ class Tabular(ABC):
 
         Cost: 20 µs a run, memory of one batch.
         """
+        from tracker.runs.schema import schema_of
+
         return schema_of(self.chunks())
 
     def diff(self) -> Table:
@@ -220,6 +236,8 @@ class Tabular(ABC):
 
         Cost: 50 µs a run, and a file read for each code and environment.
         """
+        from tracker.runs.differences import differences_of
+
         return differences_of(self._iter_compared())
 
     def _repr_html_(self) -> str:

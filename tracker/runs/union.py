@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -23,11 +23,13 @@ from tracker._store.relation import BY_CREATION, COLUMNS, SeenRow
 from tracker.query import Compiled
 from tracker.runs.batches import Row, Selection, iter_selected
 from tracker.runs.columns import Placed
-from tracker.runs.differences import Compared
 from tracker.runs.rows import Listed, Rows, listed, order_by, select_runs, sort_terms
 from tracker.runs.source import Source
 from tracker.runs.tabular import Tabular
 from tracker.terms import Status
+
+if TYPE_CHECKING:
+    from tracker.runs.differences import Compared
 
 Part = tuple[Source, Selection]
 """A store, and which of its runs."""
@@ -81,6 +83,8 @@ class UnionRuns(Tabular):
         return ((source, row) for row in iter_selected(source, columns, selection, bound))
 
     def _iter_compared(self) -> Iterator[Compared]:
+        from tracker.runs.differences import Compared
+
         for source, row in self._iter_merged():
             seen = SeenRow._make(row)
             ref = names.run_ref(seen.relpath, seen.identifier, seen.uid)
