@@ -576,15 +576,29 @@ def list_ledger(root: str | os.PathLike[str], is_wanted: re.Pattern[str] = SEGME
 
 PACK_NAME = re.compile(r"[0-9a-f]{16}\.pack")
 BLOCK = 512
+LONG_NAME = re.compile(rb"[0-9]+ path=(.{101,255})\n\0*", re.DOTALL)
+
+
+def tar_block(name: bytes, mode: bytes, size: int, kind: bytes, device: bytes) -> bytes:
+    fields = [(name, 100), (mode, 8), (b"0000000", 8), (b"0000000", 8)]
+    fields += [(f"{size:011o}".encode(), 12), (b"0" * 11, 12), (b" " * 8, 8), (kind, 1), (b"", 100)]
+    fields += [(b"ustar", 6), (b"00", 2), (b"", 64), (device, 8), (device, 8), (b"", 167)]
+    header = b"".join(value.ljust(width, b"\0") for value, width in fields)
+    return header[:148] + f"{sum(header):06o}\0 ".encode() + header[156:]
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """Write the header of a member; there is no other way to write it."""
-    fields = [(name.encode("ascii"), 100), (b"0000444", 8), (b"0000000", 8), (b"0000000", 8)]
-    fields += [(f"{size:011o}".encode(), 12), (b"0" * 11, 12), (b" " * 8, 8), (b"0", 1), (b"", 100)]
-    fields += [(b"ustar", 6), (b"00", 2), (b"", 64), (b"0000000", 8), (b"0000000", 8), (b"", 167)]
-    header = b"".join(value.ljust(width, b"\0") for value, width in fields)
-    return header[:148] + f"{sum(header):06o}\0 ".encode() + header[156:]
+    """Write the header of a member, of one block or of three; there is no other way to write it."""
+    whole = name.encode("ascii")
+    if not 1 <= len(whole) <= 255:
+        raise ValueError(f"{name!r} is no name of a member")
+    own = tar_block(whole[:100], b"0000444", size, b"0", b"0000000")
+    if len(whole) <= 100:
+        return own
+    rest = b" path=" + whole + b"\n"
+    length = next(n for n in range(len(rest), BLOCK) if len(str(n)) + len(rest) == n)
+    record = str(length).encode() + rest
+    return tar_block(b"pax", b"0000644", length, b"x", b"") + record.ljust(BLOCK, b"\0") + own
 
 
 def tar_file(members: dict[str, bytes]) -> bytes:
@@ -594,25 +608,39 @@ def tar_file(members: dict[str, bytes]) -> bytes:
     return b"".join(padded) + bytes(2 * BLOCK)
 
 
+def parse_tar_header(data: bytes, at: int) -> tuple[str, int, int] | None:
+    """Read the header at `at`: name, size, and where it ends. None where none begins there."""
+    first, record, third = (data[start : start + BLOCK] for start in range(at, at + 3 * BLOCK, BLOCK))
+    long = LONG_NAME.fullmatch(record)
+    for name, own in ((first[:100].rstrip(b"\0"), first), (long[1] if long else b"", third)):
+        size = own[124:135]
+        if not name or not name.isascii() or not re.fullmatch(rb"[0-7]{11}", size):
+            continue
+        header = tar_header(name.decode("ascii"), int(size, 8))
+        if data.startswith(header, at):
+            return name.decode("ascii"), int(size, 8), at + len(header)
+    return None
+
+
 def tar_members(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Read names and bytes; where a block is no header, go on with the next one."""
+    """Read names and bytes; where no header begins at a block, go on with the next one."""
     at = 0
     while at < len(data):
-        block = data[at : at + BLOCK]
-        at += BLOCK
-        name, size = block[:100].rstrip(b"\0"), block[124:135]
-        if not name.isascii() or not re.fullmatch(rb"[0-7]{11}", size):
+        header = parse_tar_header(data, at)
+        if header is None:
+            at += BLOCK
             continue
-        if block != tar_header(name.decode("ascii"), int(size, 8)):
-            continue
-        yield name.decode("ascii"), data[at : at + int(size, 8)]
-        at += -(-int(size, 8) // BLOCK) * BLOCK
+        name, size, start = header
+        yield name, data[start : start + size]
+        at = start + -(-size // BLOCK) * BLOCK
 
 
-def packed_segments(root: str | os.PathLike[str], findings: list[Finding]) -> Iterator[tuple[str, bytes]]:
-    """Give path and bytes of each sealed segment in a pack of its month, packs in the order of names."""
-    for pack in list_ledger(root, PACK_NAME):
-        month = pack.rpartition("/")[0]
+def packed_files(
+    root: str | os.PathLike[str], packs: Iterable[str], is_wanted: re.Pattern[str], findings: list[Finding]
+) -> Iterator[tuple[str, bytes]]:
+    """Give path and bytes of each sealed segment that lies in a pack of its folder, in the order of packs."""
+    for pack in packs:
+        room = pack.rpartition("/")[0]
         try:
             with open(os.path.join(root, ".tracker", pack), "rb") as file:
                 data = file.read()
@@ -622,15 +650,35 @@ def packed_segments(root: str | os.PathLike[str], findings: list[Finding]) -> It
         members = dict(reversed([*tar_members(data)]))  # of two of one name the first counts
         for path, data in members.items():
             folder, _, name = path.rpartition("/")
-            if folder == month and SEGMENT_NAME.fullmatch(name) and not name.endswith(".open"):
+            if folder == room and is_wanted.fullmatch(name) and not name.endswith(".open"):
                 yield path, data
 
 
 def one_of(copies: list[bytes], name: str) -> bytes:
     """Choose among the copies of one name: the first that has the hash in it, else the first."""
-    match = SEGMENT_NAME.fullmatch(name)
+    match = SEGMENT_NAME.fullmatch(name) or SERIES_NAME.fullmatch(name)
     assert match
     return next((data for data in copies if blake3(data).hexdigest()[:16] == match["hash"]), copies[0])
+
+
+def loose_and_packed(
+    root: str | os.PathLike[str],
+    loose: list[str],
+    packed: Iterable[tuple[str, bytes]],
+    findings: list[Finding],
+) -> Iterator[tuple[str, bytes]]:
+    """Give path and bytes of each segment, in order, all copies of one name being one: packs.md section 4."""
+    copies: dict[str, list[bytes]] = {}
+    for path in loose:
+        try:
+            with open(os.path.join(root, ".tracker", path), "rb") as file:
+                copies[path] = [file.read()]
+        except OSError as error:
+            findings.append(Finding("damaged", path, f"cannot be read: {error.strerror}"))
+    for path, data in packed:
+        copies.setdefault(path, []).append(data)
+    for path in sorted(copies):
+        yield path, one_of(copies[path], path.rpartition("/")[2])
 
 
 def check_format(root: str | os.PathLike[str]) -> None:
@@ -664,18 +712,9 @@ def read_ledger(root: str | os.PathLike[str]) -> Ledger:
     check_format(root)
     findings: list[Finding] = []
     groups: dict[tuple[str, int], list[tuple[str, Segment]]] = {}
-    copies: dict[str, list[bytes]] = {}
-    for path in list_ledger(root):
-        try:
-            with open(os.path.join(root, ".tracker", path), "rb") as file:
-                copies[path] = [file.read()]
-        except OSError as error:
-            findings.append(Finding("damaged", path, f"cannot be read: {error.strerror}"))
-    for path, data in packed_segments(root, findings):
-        copies.setdefault(path, []).append(data)
-    for path in sorted(copies):
+    packed = packed_files(root, list_ledger(root, PACK_NAME), SEGMENT_NAME, findings)
+    for path, data in loose_and_packed(root, list_ledger(root), packed, findings):
         name = path.rpartition("/")[2]
-        data = one_of(copies[path], name)
         match = SEGMENT_NAME.fullmatch(name)
         assert match
         segment = read_segment(data, not name.endswith(".open"), name)
@@ -1586,14 +1625,17 @@ def read_series(root: str | os.PathLike[str], ref: str) -> tuple[list[Logged], l
     tracker = os.path.join(root, ".tracker")
     is_there = "metrics" in entries(tracker, stat.S_ISDIR)
     is_there = is_there and uid_[:2] in entries(os.path.join(tracker, "metrics"), stat.S_ISDIR)
-    for name in entries(os.path.join(tracker, folder), stat.S_ISREG) if is_there else ():
+    names = list(entries(os.path.join(tracker, folder), stat.S_ISREG)) if is_there else []
+    loose = [f"{folder}/{name}" for name in names if name.startswith(stem) and SERIES_NAME.fullmatch(name)]
+    packs = [f"{folder}/{name}" for name in names if PACK_NAME.fullmatch(name)]
+    in_packs = packed_files(root, packs, SERIES_NAME, findings)
+    mine = (one for one in in_packs if one[0].startswith(f"{folder}/{stem}"))
+    for path, data in loose_and_packed(root, loose, mine, findings):
+        name = path.rpartition("/")[2]
         match = SERIES_NAME.fullmatch(name)
-        if match and name.startswith(stem):
-            with open(os.path.join(tracker, folder, name), "rb") as file:
-                segment = read_segment(file.read(), not name.endswith(".open"), name, ROWS)
-            groups.setdefault((match["writer"], int(match["number"])), []).append(
-                (f"{folder}/{name}", segment)
-            )
+        assert match
+        segment = read_segment(data, not name.endswith(".open"), name, ROWS)
+        groups.setdefault((match["writer"], int(match["number"])), []).append((path, segment))
 
     held: list[Held] = []
     found: dict[tuple[str, str | None, int | None], Logged] = {}

@@ -51,7 +51,7 @@ FLOORS = {
     "runs": 6.5,
     "liveness": 5.3,  # judges attempts by ledger and claims
     "check": 6.0,
-    "packing": 6.0,
+    "packing": 5.9,  # a purge gives up what lies in packs
     "trash": 6.0,
     "merge": 6.0,  # reads both histories as check does
     "doctor": 6.0,
@@ -110,6 +110,10 @@ NEIGHBOURS = {
         "_store/measured",
         "_store/segments",
     ): "a segment of metrics is one, with other frames",
+    (
+        "_store/measured",
+        "_store/packs",
+    ): "a segment of metrics in a pack is one",
     (
         "_store/tails",
         "_store/segments",

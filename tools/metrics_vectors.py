@@ -97,6 +97,17 @@ def packed(form: str, *numbers: float) -> list[Any]:
     return [form, struct.pack(f"<{len(numbers)}{reference.FORMS[form]}", *numbers)]
 
 
+def flipped(data: bytes, at: int, bit: int = 0x40) -> bytes:
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+
+
+def in_pack(members: dict[str, bytes], data: bytes | None = None) -> dict[str, bytes]:
+    """Give the pack of files of metrics, as a file of the store; with `data` other bytes under its name."""
+    whole = reference.tar_file({path.removeprefix(".tracker/"): own for path, own in members.items()})
+    name = f".tracker/metrics/{UID[:2]}/{blake3(whole).hexdigest()[:16]}.pack"
+    return {name: whole if data is None else data}
+
+
 @dataclass
 class MetricsVector:
     """The files of a run's metrics and, stated by hand, steps and values of each curve."""
@@ -140,6 +151,7 @@ def metrics_vectors() -> Iterator[MetricsVector]:
     yield from orders()
     yield from attempts_and_ranks()
     yield from files_that_count()
+    yield from packs()
     yield from broken()
 
 
@@ -321,17 +333,16 @@ def files_that_count() -> Iterator[MetricsVector]:
         {"x": [[0, 1], [1, 2], [2, 3]]},
     )
     (path,) = sealed = series.file("seg")
-    at = len(journal) - 40
-    flipped = {path: series.data[:at] + bytes([series.data[at] ^ 0x40]) + series.data[at + 1 :]}
+    damaged = {path: flipped(series.data, len(journal) - 40)}
     yield MetricsVector(
         "damaged",
         "a flipped bit in a sealed segment: the frame that has it is lost, the one behind it salvaged",
         "metrics.md 5",
-        flipped,
+        damaged,
         {"x": [[2, 3]]},
         "damaged gap",
     )
-    assert flipped != sealed
+    assert damaged != sealed
     other = Series(run=f"eval/{UID}")
     yield MetricsVector(
         "other-run",
@@ -340,6 +351,62 @@ def files_that_count() -> Iterator[MetricsVector]:
         other.rows(block(0, 1, x=1)).seal(),
         {},
         "damaged",
+    )
+
+
+def packs() -> Iterator[MetricsVector]:
+    series = Series(A, FIRST, 0).rows(block(0, 2, x=packed("i1", 1, 2)))
+    begun = series.data
+    journal = series.rows(block(2, 1, x=3)).file("open")
+    first = series.seal()
+    second = Series(B, FIRST, 1).rows(block(0, 2, y=packed("i1", 7, 8))).seal()
+    both = first | second
+    x, y = [[0, 1], [1, 2], [2, 3]], [[0, 7], [1, 8]]
+    yield MetricsVector(
+        "packed", "two series of one run in a pack", "packs.md 1", in_pack(both), {"x": x, "y": y}
+    )
+    (path,), (whole,) = first, in_pack(both).values()
+    yield MetricsVector(
+        "packed-and-loose",
+        "a damaged loose copy beside a sound one in a pack: that counts",
+        "packs.md 4",
+        in_pack(both) | {path: flipped(series.data, len(begun) - 40)},
+        {"x": x, "y": y},
+    )
+    yield MetricsVector(
+        "packed-part",
+        "a part in a pack, and loose the journal it is the prefix of: each frame once",
+        "packs.md 4",
+        in_pack(series.file("part", begun)) | journal,
+        {"x": x},
+    )
+    yield MetricsVector(
+        "packed-long-header-damaged",
+        "a wrong bit in the record of a long name costs its member; the next one is found",
+        "packs.md 4",
+        in_pack(both, flipped(whole, reference.BLOCK + 40)),
+        {"y": y},
+    )
+    end = whole.index(path.removeprefix(".tracker/").encode()) + len(path) - len(".tracker/.seg")
+    yield MetricsVector(
+        "packed-long-name-damaged",
+        "a wrong bit where the third block has nothing of a long name: a damaged member of another name",
+        "packs.md 4",
+        in_pack(both, flipped(whole, end - 1, 1)),
+        {"x": x, "y": y},
+        "damaged",
+    )
+    here = f"metrics/{UID[:2]}"
+    elsewhere = {path.replace(here, "metrics/b7"): own for path, own in first.items()}
+    others = {path.replace(here, "ledger/2026-11"): own for path, own in first.items()}
+    others |= {path.replace(REF16, "0" * 16): own for path, own in first.items()}
+    others |= journal | {".tracker/FORMAT": b"tracker 2\n"}
+    yield MetricsVector(
+        "packed-other-names",
+        "members of another folder or run, journals and other names in a pack are ignored",
+        "packs.md 4",
+        in_pack(elsewhere | others | second),
+        {"y": y},
     )
 
 

@@ -10,7 +10,7 @@ Spec: spec/packs.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec import Struct
@@ -18,8 +18,8 @@ from msgspec import Struct
 from tracker._disk import durable
 from tracker._disk.lock import hold
 from tracker._disk.moving import remove_if_empty
-from tracker._model.names import LEDGER, MANIFESTS, is_month
-from tracker._store import manifests, packs, segments
+from tracker._model.names import LEDGER, MANIFESTS, METRICS, is_month, is_shard
+from tracker._store import manifests, measured, packs, segments
 from tracker._store.index import index_path
 from tracker._store.packs import PACK_BYTES, SMALL_BYTES
 from tracker._store.quarantine import quarantine
@@ -65,7 +65,7 @@ class Unpacked(Struct, frozen=True):
 
 
 def pack(ledger: Ledger, progress: Progress = no_progress, *, dry_run: bool = False) -> Packed:
-    """Fold sealed segments and manifests into packs; with `dry_run` only say which.
+    """Fold sealed segments, those of metrics too, and manifests into packs; with `dry_run` only say which.
 
     Order of writes, for each pack: it is published (synced, then named) and read back; then the files that it
     holds are unlinked; last, earlier packs that it holds. Crash states: nothing; a pack beside all its files;
@@ -116,6 +116,46 @@ def unpack(ledger: Ledger, progress: Progress = no_progress) -> Unpacked:
         return Unpacked(dropped, files, left)
 
 
+def drop_members(ledger: Ledger, names: Collection[str]) -> None:
+    """Give up files that lie in packs: each pack that holds some is made anew without them.
+
+    Order of writes, for each: the new pack is published and read back; then the old one is unlinked. Crash
+    states: both are here, with all that was to go; the new one. A damaged pack is left alone, and one that
+    holds what is none of the store's.
+
+    Raises: NotFoundError; StorageError. Cost: a look at each pack of the rooms concerned; of those that hold
+    such files one read, one write, one reading back.
+    """
+    wanted = frozenset(names)
+    if not wanted:
+        return
+    rooms = {name.rpartition("/")[0] for name in wanted}
+    with _held(ledger) as store_fd:
+        for room in sorted(rooms):
+            for file, table in packs.look(room, store_fd).items():
+                if table.is_whole and not wanted.isdisjoint(table.members):
+                    _make_without(store_fd, room, file, wanted)
+            packs.look(room, store_fd)
+
+
+def _make_without(store_fd: int, room: str, file: str, dropped: Collection[str]) -> None:
+    data = durable.read_file(f"{room}/{file}", store_fd)
+    members = packs.members_of(data, room)
+    if not packs.is_pack_whole(file, data):
+        return  # `repair` puts what is sound in it under its own names
+    kept = {name: own for name, own in members.items() if name not in dropped}
+    path = ""
+    if kept:
+        anew = packs.make_pack(kept.items())
+        path = f"{room}/{packs.pack_name(anew)}"
+        publish_whole(store_fd, path, anew)
+    durable.unlink_if_there(f"{room}/{file}", store_fd)
+    durable.sync_folder(room, store_fd)
+    if kept and not durable.exists(path, store_fd):  # another host has folded it, or put its files back
+        for name, own in kept.items():
+            put_loose(store_fd, name, own)
+
+
 @contextmanager
 def _held(ledger: Ledger) -> Iterator[int]:
     """The store's descriptor, while no other process of this host packs. Raises: NotFoundError."""
@@ -127,8 +167,10 @@ def _held(ledger: Ledger) -> Iterator[int]:
 
 def iter_rooms(store_fd: int) -> Iterator[str]:
     """The folders of packs, below `.tracker`, referrers first."""
-    months = (name for name in durable.list_names(LEDGER, store_fd) if is_month(name))
-    yield from sorted(f"{LEDGER}/{month}" for month in months)
+    for above, is_folder in ((LEDGER, is_month), (METRICS, is_shard)):
+        yield from sorted(
+            f"{above}/{name}" for name in durable.list_names(above, store_fd) if is_folder(name)
+        )
     yield MANIFESTS
 
 
@@ -249,22 +291,23 @@ class _Folding:
 
 def _iter_loose(store_fd: int, room: str) -> Iterator[tuple[str, int]]:
     """Name and size of the write-once files of a room that count."""
-    names: Iterable[str]
-    if room == MANIFESTS:
-        names = manifests.iter_loose(store_fd)
-    else:
-        month = room.rpartition("/")[2]
-        ledger_fd = durable.open_folder_fd(LEDGER, store_fd)
-        try:
-            counting = segments.choose(segments.list_segments(ledger_fd))[0]
-        finally:
-            durable.close_read(ledger_fd)
-        names = [f"{LEDGER}/{f.path}" for f in counting if f.month == month and f.name.kind != "open"]
-    for name in names:
+    for name in manifests.iter_loose(store_fd) if room == MANIFESTS else _sealed(store_fd, room):
         try:
             yield name, durable.stat_at(name, store_fd).st_size
         except FileNotFoundError:
             continue  # in a pack, or gone
+
+
+def _sealed(store_fd: int, room: str) -> list[str]:
+    """The sealed files of a folder of segments that count."""
+    above, _, folder = room.partition("/")
+    list_files = segments.list_month if above == LEDGER else measured.list_folder
+    room_fd = durable.open_folder_fd(above, store_fd)
+    try:
+        counting = segments.choose(list_files(room_fd, folder))[0]
+    finally:
+        durable.close_read(room_fd)
+    return [f"{above}/{file.path}" for file in counting if file.name.kind != "open"]
 
 
 def _cut(sizes: dict[str, int]) -> Iterator[list[str]]:
@@ -272,7 +315,7 @@ def _cut(sizes: dict[str, int]) -> Iterator[list[str]]:
     batch: list[str] = []
     total = 0
     for name, size in sizes.items():
-        more = packs.size_of_member(size)
+        more = packs.size_of_member(name, size)
         if batch and total + more > PACK_BYTES:
             yield batch
             batch, total = [], 0

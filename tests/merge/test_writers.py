@@ -97,7 +97,7 @@ def test_a_run_is_seen_though_its_journal_is_sealed_while_the_folder_is_listed(
     """A listing need only give the names that were there all the time: neither the old one nor the new."""
     project = Project(tmp_path / "root")
     time.sleep(rested_s)
-    real = segments._list_month
+    real = segments.list_month
     told = []
 
     def list_month(ledger_fd, month):
@@ -107,6 +107,6 @@ def test_a_run_is_seen_though_its_journal_is_sealed_while_the_folder_is_listed(
         after = real(ledger_fd, month)
         return [file for file in before if file in after]
 
-    monkeypatch.setattr(segments, "_list_month", list_month)
+    monkeypatch.setattr(segments, "list_month", list_month)
 
     assert project.has("t", {"n": 1})

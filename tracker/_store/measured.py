@@ -18,11 +18,12 @@ from tracker._disk.host import Host
 from tracker._model import names
 from tracker._model.names import METRICS, SegmentKind, parse_series_name, segment_name
 from tracker._model.rows import SeriesOpened, decode_series_opened, encode_series_opened
+from tracker._store import packs
 from tracker._store.journal import Stream
-from tracker._store.segments import SegmentFile, Sort
+from tracker._store.segments import SegmentFile, Sort, raise_refused
 from tracker.terms import AttemptId, RunRef, WriterId
 
-OF_METRICS = Sort(METRICS, FrameType.ROWS, decode_series_opened, may_be_packed=False)
+OF_METRICS = Sort(METRICS, FrameType.ROWS, decode_series_opened)
 
 
 class Standing(NamedTuple):
@@ -126,14 +127,23 @@ def open_metrics(store_fd: int, *, make: bool = False) -> int | None:
 
 
 def list_of_run(metrics_fd: int, ref: RunRef) -> list[SegmentFile]:
-    """The segments that bear a run's name, in the order of names. Cost: one listing of 1/256 of all."""
+    """The segments that bear a run's name, in the order of names.
+
+    Raises: StorageError where a pack cannot be read: what is in it must not be missed.
+    Cost: one listing of 1/256 of all, and 15 µs for each that is packed there, once a process.
+    """
     folder, _, stem = names.series_stem(ref).removeprefix(f"{METRICS}/").partition("/")
-    return _list_folder(metrics_fd, folder, stem)
+    found = list_folder(metrics_fd, folder, stem)
+    raise_refused(packs.known_tables(folder, metrics_fd).values())
+    return found
 
 
 def list_all(metrics_fd: int) -> list[SegmentFile]:
-    """All segments of metrics, in the order of folders and names."""
-    return [file for folder in list_folders(metrics_fd) for file in _list_folder(metrics_fd, folder)]
+    """All segments of metrics, in the order of folders and names.
+
+    Those in a pack that the system refuses are not among them.
+    """
+    return [file for folder in list_folders(metrics_fd) for file in list_folder(metrics_fd, folder)]
 
 
 def list_folders(metrics_fd: int) -> list[str]:
@@ -146,12 +156,17 @@ def list_foreign(metrics_fd: int) -> list[str]:
     folders = list_folders(metrics_fd)
     found = sorted(set(durable.list_names("", metrics_fd)) - set(folders))
     for folder in folders:
-        ours = {file.file for file in _list_folder(metrics_fd, folder)}
+        files = set(durable.list_files(folder, metrics_fd))
+        ours = {f for f in files if parse_series_name(folder, f) or packs.is_pack_name(f)}
         found += [f"{folder}/{name}" for name in sorted(set(durable.list_names(folder, metrics_fd)) - ours)]
     return found
 
 
-def _list_folder(metrics_fd: int, folder: str, stem: str = "") -> list[SegmentFile]:
-    files = (file for file in sorted(durable.list_files(folder, metrics_fd)) if file.startswith(stem))
+def list_folder(metrics_fd: int, folder: str, stem: str = "") -> list[SegmentFile]:
+    """The segments of one folder whose names begin with `stem`, loose and packed, in the order of names."""
+    loose = durable.list_files(folder, metrics_fd)
+    tables = packs.look(folder, metrics_fd, loose).values()
+    packed = (name.rpartition("/")[2] for table in tables for name in table.members)
+    files = sorted({file for file in (*loose, *packed) if file.startswith(stem)})
     parsed = ((file, parse_series_name(folder, file)) for file in files)
     return [SegmentFile(folder, file, name[1]) for file, name in parsed if name is not None]

@@ -40,10 +40,9 @@ class Sort(Struct, frozen=True):
     room: str
     last_type: FrameType
     decode_opened: Callable[[memoryview | bytes, str], Opened]
-    may_be_packed: bool
 
 
-OF_LEDGER = Sort(LEDGER, FrameType.SEAL, decode_opened, may_be_packed=True)
+OF_LEDGER = Sort(LEDGER, FrameType.SEAL, decode_opened)
 
 
 class SegmentFile(NamedTuple):
@@ -151,7 +150,7 @@ class Listing:
         now = time.time_ns()
         found = self._list_steadily(ledger_fd, month, seen, now) if stat.S_ISDIR(seen.st_mode) else []
         tables = packs.known_tables(month, ledger_fd).values()
-        _raise_refused(tables)
+        raise_refused(tables)
         is_whole = all(table.is_whole for table in tables)
         self._months[month] = (seen.st_ctime_ns if is_whole else 0, now, found)
         return found != files
@@ -162,12 +161,12 @@ class Listing:
         A listing need not give a name that came or went meanwhile, so a seal could show neither its journal
         nor its segment.
         """
-        found = _list_month(ledger_fd, month)
+        found = list_month(ledger_fd, month)
         for _ in range(_LISTS_MAX):
             ctime = durable.stat_at(month, ledger_fd).st_ctime_ns
             if ctime == seen.st_ctime_ns and self._is_settled(ctime, now):
                 break
-            again = _list_month(ledger_fd, month)
+            again = list_month(ledger_fd, month)
             if again == found:
                 break
             found = again
@@ -180,10 +179,11 @@ def list_segments(ledger_fd: int) -> list[SegmentFile]:
     Those in a pack that the system refuses are not among them.
     """
     months = sorted(name for name in durable.list_names("", ledger_fd) if is_month(name))
-    return [file for month in months for file in _list_month(ledger_fd, month)]
+    return [file for month in months for file in list_month(ledger_fd, month)]
 
 
-def _list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
+def list_month(ledger_fd: int, month: str) -> list[SegmentFile]:
+    """The segments of one folder, loose and packed, in the order of names."""
     files = durable.list_files(month, ledger_fd)
     names = ((file, parse_segment_name(file)) for file in sorted(files))
     loose = [SegmentFile(month, file, name) for file, name in names if name is not None]
@@ -202,7 +202,8 @@ def _files_of(table: Table, month: str) -> list[SegmentFile]:
     return [SegmentFile(month, file, name) for file, name in parsed if name is not None]
 
 
-def _raise_refused(tables: Iterable[Table]) -> None:
+def raise_refused(tables: Iterable[Table]) -> None:
+    """What a pack holds that the system refuses must not be missed. Raises: StorageError."""
     for table in tables:
         if table.refused is not None:
             raise table.refused
@@ -234,9 +235,7 @@ def read_segment(
         if not segment.damage or place.name.kind == "open":
             return segment
         first = first or segment
-    if not sort.may_be_packed:
-        return first
-    stamp = None if first is None else stat_segment(ledger_fd, place.path)
+    stamp = None if first is None else stat_segment(ledger_fd, place.path, sort)
     return first if first is None or stamp is None else structs.replace(first, mtime_ns=stamp.mtime_ns)
 
 
@@ -264,9 +263,9 @@ def _iter_copies(ledger_fd: int, place: SegmentFile, sort: Sort) -> Iterator[tup
             is_found = True
         except FileNotFoundError:
             pass  # packed, or gone
-        if place.name.kind == "open" or not sort.may_be_packed:
+        if place.name.kind == "open":
             return
-        for copy in packs.iter_copies(place.month, ledger_fd, f"{LEDGER}/{place.path}"):
+        for copy in packs.iter_copies(place.month, ledger_fd, f"{sort.room}/{place.path}"):
             yield copy.data, copy.mtime_ns
             is_found = True
         if is_found:
@@ -280,14 +279,14 @@ class Stamp(NamedTuple):
     mtime_ns: int
 
 
-def stat_segment(ledger_fd: int, path: str) -> Stamp | None:
-    """What the system tells of a segment below `ledger/`, loose or packed; None if it is gone."""
+def stat_segment(ledger_fd: int, path: str, sort: Sort = OF_LEDGER) -> Stamp | None:
+    """What the system tells of a segment below its room, loose or packed; None if it is gone."""
     found = []
     with suppress(FileNotFoundError):
         status = durable.stat_at(path, ledger_fd)
         found.append((status.st_size, status.st_mtime_ns))
     if not path.endswith(".open"):
-        found += packs.stats_of(path.partition("/")[0], ledger_fd, f"{LEDGER}/{path}", is_new=not found)
+        found += packs.stats_of(path.partition("/")[0], ledger_fd, f"{sort.room}/{path}", is_new=not found)
     return Stamp(found[0][0], sum(mtime_ns for _, mtime_ns in found) % _STAMPS) if found else None
 
 

@@ -48,10 +48,11 @@ PACK = Command(
     "pack",
     "many small files of the store folded into few",
     """\
-Folds sealed segments and manifests into tar files of at most 64 MiB each:
-ledger/<month>/<hash>.pack and manifests/<hash>.pack below .tracker. Nothing
-that reads the store tells a difference, runs may go on meanwhile, and copying
-or listing the store becomes cheap. On a pipe one line a pack, with tabs: its
+Folds sealed segments, those of metrics too, and manifests into tar files of
+at most 64 MiB each: ledger/<month>/<hash>.pack, metrics/<hex2>/<hash>.pack
+and manifests/<hash>.pack below .tracker. Nothing that reads the store tells
+a difference, runs may go on meanwhile, and copying or listing the store
+becomes cheap. On a pipe one line a pack, with tabs: its
 path, members, bytes, loose files and packs that it takes the place of.
 
 examples:

@@ -126,7 +126,7 @@ def _list_all(ledger_fd: int, room: Room) -> tuple[list[tuple[str, SegmentFile]]
             name = _claimed(month, file, room) if file in files else None
             if name is not None:
                 found.append((f"{month}/{file}", _place(month, name)))
-            elif not (room.sort.may_be_packed and is_pack_name(file)):
+            elif not is_pack_name(file):
                 foreign.append(f"{month}/{file}")
     loose = {path for path, _ in found}
     packed = (place for place in room.list_files(ledger_fd) if place.path not in loose)

@@ -17,11 +17,12 @@ from tracker._model.names import LEDGER, METRICS, is_temporary, parse_series_nam
 from tracker._model.removal import Removal, removal_of
 from tracker._store import segments, trash
 from tracker._store.index import Filter
-from tracker._store.measured import list_all, open_metrics
+from tracker._store.measured import OF_METRICS, list_all, open_metrics
 from tracker._store.quarantine import QUARANTINE
 from tracker._store.trash import TRASH
 from tracker.errors import NotFoundError
 from tracker.ledger import Ledger
+from tracker.packing import drop_members
 from tracker.terms import Durability, RunRef
 
 GRACE_S = 14 * 24 * 3600.0
@@ -87,6 +88,7 @@ def gc(ledger: Ledger, *, older_than_s: float = GRACE_S) -> Collected:
         done = [purge for purge in plan.purged if _is_still_due(ledger, purge)]
         for purge in done:
             _delete(store_fd, purge)
+        drop_members(ledger, [path for purge in done for path in purge.metrics])
         for path in plan.temporary:
             durable.unlink_if_there(path, store_fd)
         segments.unlink_ghosts(ledger.lookup.ledger_fd, ledger.lookup.files())
@@ -150,10 +152,23 @@ def _history(ledger: Ledger, ref: RunRef) -> History:
 
 def _purge_of(store_fd: int, ref: RunRef, removal: Removal, folders: list[str], metrics: list[str]) -> Purge:
     files = [(folder, path) for folder in folders for path in trash.iter_files(store_fd, folder)]
-    paths = [*(path for _, path in files), *metrics]
-    size_bytes = sum(durable.stat_at(path, store_fd).st_size for path in paths)
+    size_bytes = sum(durable.stat_at(path, store_fd).st_size for _, path in files)
+    size_bytes += _size_of_metrics(store_fd, metrics)
     below = [path.removeprefix(f"{folder}/") for folder, path in files]
     return Purge(ref, removal.removed_ms, folders, below, size_bytes, metrics)
+
+
+def _size_of_metrics(store_fd: int, paths: list[str]) -> int:
+    """How many bytes they are, loose or in packs."""
+    metrics_fd = open_metrics(store_fd) if paths else None
+    if metrics_fd is None:
+        return 0
+    try:
+        below = (path.removeprefix(f"{METRICS}/") for path in paths)
+        stamps = [segments.stat_segment(metrics_fd, path, OF_METRICS) for path in below]
+    finally:
+        durable.close_read(metrics_fd)
+    return sum(stamp.size_bytes for stamp in stamps if stamp is not None)
 
 
 def _iter_temporary(store_fd: int, before_s: float, folder: str = "") -> Iterator[str]:
