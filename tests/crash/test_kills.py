@@ -21,7 +21,7 @@ def ended(code: str, *arguments: object) -> list[str]:
 
 @pytest.mark.storm
 def test_nothing_acknowledged_is_lost_when_writers_are_killed():
-    run_storm("kill", count=300)
+    run_storm("kill", count=200)
 
 
 def test_a_process_that_ends_by_os_exit_leaves_its_runs_done(tmp_path):
