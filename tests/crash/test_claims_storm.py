@@ -41,6 +41,14 @@ def end(worker: str, at: float, how: str = "done", *, lost: bool = False) -> exe
     return {**line, "asked": at - 0.1, "at": at}
 
 
+def ending(worker: str, at: float, how: str) -> executions.Line:
+    return {"word": "ending", "worker": worker, "ref": REF, "how": how, "at": at}
+
+
+def killed(worker: str, at: float) -> executions.Line:
+    return {"word": "kill", "worker": worker, "at": at}
+
+
 def recorded(*attempts: tuple[str, int, str]) -> executions.Runs:
     """A run with attempts of (worker, claim, status), the last one canonical."""
     made = [{"id": f"w{worker}-1", "claim": claim, "status": status} for worker, claim, status in attempts]
@@ -61,9 +69,24 @@ CASES = {
         "",
     ),
     "again after a death": (
-        [begin("1", 1), {"word": "kill", "worker": "1", "at": 2}, begin("2", 3), end("2", 4)],
+        [begin("1", 1), killed("1", 2), begin("2", 3), end("2", 4)],
         KILLED_FIRST,
         "",
+    ),
+    "again after an error whose return is not told": (
+        [begin("1", 1), ending("1", 2, "error"), begin("2", 3), killed("1", 4), end("2", 5)],
+        FAILED_FIRST,
+        "",
+    ),
+    "again while it is being done": (
+        [begin("1", 1), ending("1", 2, "done"), begin("2", 3), killed("1", 4), end("2", 5)],
+        KILLED_FIRST,
+        "by two at once",
+    ),
+    "again before its error": (
+        [begin("1", 1), begin("2", 3), ending("1", 3.5, "error"), killed("1", 4), end("2", 5)],
+        FAILED_FIRST,
+        "by two at once",
     ),
     "taken over from one that was silent": (
         [begin("1", 1), SILENCE, begin("2", 3, "there"), end("2", 3.2), end("1", 4, lost=True)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tracker import StorageError
 from tracker._disk import host
 
 ON_LINUX = sys.platform == "linux"
@@ -269,3 +271,34 @@ def test_without_proc_every_file_system_may_be_a_network_one(monkeypatch):
     monkeypatch.setattr(host, "_read", lambda _: None)
 
     assert host.is_network_fs("/")
+
+
+def refused(number: int):
+    def open_(path, *_, **__):
+        raise OSError(number, os.strerror(number), path)
+
+    return open_
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ENOSPC])
+def test_who_we_are_is_not_guessed_where_it_cannot_be_read_just_now(monkeypatch, number):
+    """Else this process could prove nobody dead for as long as it lives."""
+    host._process.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refused(number))
+        with pytest.raises(StorageError, match="/proc/self/stat"):
+            host.this_process()
+
+    assert bool(host.this_process().boot) is ON_LINUX
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
+def test_where_the_system_tells_nothing_of_processes_nobody_is_provably_dead(monkeypatch, number):
+    host._process.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refused(number))
+        me = host.this_process()
+    host._process.cache_clear()
+
+    assert (me.boot, me.pid_start) == (None, None)
+    assert host.is_dead(_as_pid(2**22 + 1), me) is None

@@ -41,7 +41,10 @@ class Worker(Struct):
 
 
 class Execution(Struct):
-    """One execution of a run: asked for, begun, and by `end` ended, asked and returned."""
+    """One execution of a run: asked for, begun, and by `end` ended, asked and returned.
+
+    `ending` is the end that was asked for, if its return is not told: it may have been recorded.
+    """
 
     ref: str
     worker: str
@@ -51,6 +54,11 @@ class Execution(Struct):
     end_asked: float = float("inf")
     ended: float = float("inf")
     has_lost: bool = False
+    ending: str = ""
+
+    def may_have_failed(self, by: float) -> bool:
+        """True if by then the run may have been free again, by an error or an interruption."""
+        return (self.how or self.ending) in ("error", "interrupted") and self.end_asked <= by
 
 
 class Log(Struct):
@@ -73,6 +81,9 @@ def read_log(lines: list[Line]) -> Log:
             one = Execution(line["ref"], line["worker"], line["asked"], line["at"])
             running[line["worker"], line["ref"]] = one
             log.executions.append(one)
+        elif line["word"] == "ending":
+            one = running[line["worker"], line["ref"]]
+            one.ending, one.end_asked = line["how"], line["at"]
         elif line["word"] == "end":
             one = running[line["worker"], line["ref"]]
             one.how, one.end_asked, one.ended = line["how"], line["asked"], line["at"]
@@ -116,7 +127,7 @@ def _iter_twice(log: Log, lease_s: float) -> Iterator[str]:
     for first, second in _pairs(log):
         if first.how == "done" and first.ended <= second.asked:
             yield f"{first.ref} was done by {first.worker} and then executed by {second.worker}"
-        has_ended = first.how in ("error", "interrupted") and first.end_asked <= second.begun
+        has_ended = first.may_have_failed(second.begun)
         was_killed = log.workers[first.worker].killed <= second.begun
         # One that fell silent while it was taking the run, and went on when another had it, begins second.
         was_silent = _is_taken_over(log, first, second, lease_s) or _is_taken_over(
