@@ -288,7 +288,8 @@ import signal
 signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), os._exit(0)))
 tee = start({str(place)!r})
 print("ready", flush=True)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # of a signal just before a sleep Python hears after it
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
