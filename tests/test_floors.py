@@ -278,14 +278,17 @@ LAZY_ROOMS = {
     ("project", "sweep"): "2 ms that only `sweep` and `map` pay",
     ("runs/table", "runs/lines"): "1 ms that only CSV costs",
     ("runs/tabular", "runs/lines"): "1 ms that only CSV costs",
-    ("runs/tabular", "runs/differences"): "1 ms that only `diff` pays",
-    ("runs/rows", "runs/differences"): "1 ms that only `diff` pays",
-    ("runs/union", "runs/differences"): "1 ms that only `diff` pays",
-    ("runs/tabular", "runs/frames"): "1 ms that only frames, Arrow and Parquet cost",
-    ("runs/tabular", "runs/typed"): "1 ms that only frames, Arrow and Parquet cost",
-    ("runs/tabular", "runs/groups"): "1 ms that only `group_by` pays",
-    ("runs/tabular", "runs/schema"): "1 ms that only `schema` pays",
-    ("runs/tabular", "runs/output"): "1 ms that only files cost",
+    ("runs/tabular", "runs/differences"): "2 ms with its neighbours here, that only `diff` pays",
+    ("runs/rows", "runs/differences"): "2 ms with its neighbours here, that only `diff` pays",
+    ("runs/union", "runs/differences"): "2 ms with its neighbours here, that only `diff` pays",
+    (
+        "runs/tabular",
+        "runs/frames",
+    ): "2 ms with its neighbours here, that only frames, Arrow and Parquet cost",
+    ("runs/tabular", "runs/typed"): "2 ms with its neighbours here, that only frames, Arrow and Parquet cost",
+    ("runs/tabular", "runs/groups"): "2 ms with its neighbours here, that only `group_by` pays",
+    ("runs/tabular", "runs/schema"): "2 ms with its neighbours here, that only `schema` pays",
+    ("runs/tabular", "runs/output"): "2 ms with its neighbours here, that only files cost",
     ("runs/groups", "runs/deviation"): "5 ms that only standard deviations cost",
     ("query/hints", "query/alike"): "1 ms that only a mistyped name costs",
     ("project", "why"): "1 ms that only `why` pays",
@@ -301,7 +304,8 @@ LAZY_ROOMS = {
     ("__init__", "sweep"): "2 ms that only the name `Sweep` costs",
     ("__init__", "why"): "1 ms that only the name `Why` costs",
 }
-"""Own rooms that a file loads where they are used: 1 ms each or more, which no look-up pays.
+"""Own rooms that a file loads where they are used, which no look-up pays: 1 ms each or more, or those of one
+file together.
 
 A function imports its room in its first lines; a name of the front door has its room in `_LATER`. At the head
 of any file such a room may be named for types alone.

@@ -41,8 +41,9 @@ def end(worker: str, at: float, how: str = "done", *, lost: bool = False) -> exe
     return {**line, "asked": at - 0.1, "at": at}
 
 
-def ending(worker: str, at: float, how: str) -> executions.Line:
-    return {"word": "ending", "worker": worker, "ref": REF, "how": how, "at": at}
+def ending(worker: str, at: float, how: str, *, lost: bool = False) -> executions.Line:
+    """What is said before the return, of which nothing is told."""
+    return {**end(worker, at, how, lost=lost), "word": "ending"}
 
 
 def killed(worker: str, at: float) -> executions.Line:
@@ -92,6 +93,23 @@ CASES = {
         [begin("1", 1), SILENCE, begin("2", 3, "there"), end("2", 3.2), end("1", 4, lost=True)],
         TWICE,
         "",
+    ),
+    "taken over, told, and killed in its end": (
+        [
+            begin("1", 1),
+            SILENCE,
+            begin("2", 3, "there"),
+            ending("1", 4, "done", lost=True),
+            killed("1", 5),
+            end("2", 6),
+        ],
+        KILLED_FIRST,
+        "",
+    ),
+    "taken over and not told, and killed in its end": (
+        [begin("1", 1), SILENCE, begin("2", 3, "there"), ending("1", 4, "done"), killed("1", 5), end("2", 6)],
+        KILLED_FIRST,
+        "it was not told",
     ),
     "taken over and not told": (
         [begin("1", 1), SILENCE, begin("2", 3, "there"), end("2", 3.2), end("1", 4)],

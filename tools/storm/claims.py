@@ -250,7 +250,7 @@ class Worker:
         how = self.luck.choices(("done", "error", "interrupted"), (90, 7, 3))[0]
         self._note_silence()
         asked, lost = time.monotonic(), session.lost
-        self._say("ending", session, how=how)
+        self._say("ending", session, asked=asked, how=how, lost=lost)
         {"done": session.done, "error": session.error, "interrupted": session.interrupt}[how]()
         self._say("end", session, asked=asked, how=how, lost=lost)
 

@@ -83,7 +83,7 @@ def read_log(lines: list[Line]) -> Log:
             log.executions.append(one)
         elif line["word"] == "ending":
             one = running[line["worker"], line["ref"]]
-            one.ending, one.end_asked = line["how"], line["at"]
+            one.ending, one.end_asked, one.has_lost = line["how"], line["asked"], line["lost"]
         elif line["word"] == "end":
             one = running[line["worker"], line["ref"]]
             one.how, one.end_asked, one.ended = line["how"], line["asked"], line["at"]
